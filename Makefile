@@ -1,0 +1,60 @@
+# Two commands do all set-up on a fresh machine with Python 3.11: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PROTOS := $(shell find protos -name '*.proto')
+
+.PHONY: help setup setup-test up demo prove test check lint types imports protos charts bench clean
+
+help: ## what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+
+$(VENV)/.runtime: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Tollgate needs Python 3.11 or newer; set PYTHON=python3.x" if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing pinned packages (once)…"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@mkdir -p gen
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(VENV)/.test: requirements-test.lock $(VENV)/.runtime
+	@echo "installing pinned test packages (once)…"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-test.lock
+	@touch $@
+
+gen/.made: $(PROTOS) $(VENV)/.runtime
+	@rm -rf gen/tollgate && mkdir -p gen
+	@PATH="$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=gen --grpc_python_out=gen \
+		--mypy_out=gen --mypy_grpc_out=gen $(PROTOS:protos/%=%)
+	@touch $@
+
+setup: $(VENV)/.runtime gen/.made ## install what the programs need and make the stubs
+
+setup-test: setup $(VENV)/.test ## the same, with what the tests need
+
+up: setup ## start everything on loopback and leave it running
+	@$(BIN)/tollgate up
+
+demo: setup ## the main job end to end, with a summary in build/demo
+	@$(BIN)/tollgate demo
+
+test: setup-test ## all tests, on a real Postgres and a real Redis
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup-test
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+
+types: setup-test
+	@$(BIN)/mypy
+
+imports: setup-test
+	@$(BIN)/lint-imports
+
+bench: setup ## figures as JSON; ONLY=name runs one
+	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
+
+clean: ## stop what runs here and remove what was made
+	@if [ -x $(BIN)/tollgate ]; then $(BIN)/tollgate down || true; fi
+	@rm -rf build gen .tollgate $(VENV) node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
