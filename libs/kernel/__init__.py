@@ -1,0 +1,1 @@
+"""Pure values that every Tollgate service agrees on. Standard library only."""
