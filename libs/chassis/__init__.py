@@ -1,0 +1,1 @@
+"""How a service runs: server, database, messages, credentials, telemetry. Knows no billing."""
