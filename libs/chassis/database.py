@@ -1,0 +1,286 @@
+"""Transactions on Postgres: one tenant's, a money batch's, or a job's that only learns ids.
+
+Every transaction has exactly three endings. It committed; it did not, and an exception says why;
+or the connection went away while COMMIT was under way and nobody can tell, which is
+`OutcomeUnknown`: repeat with the same key.
+
+No query here or in a service takes asyncpg's `timeout=`. A timeout sends a cancel, and a cancel
+that meets a commit waiting for its standby leaves a change that is neither done nor undone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Literal, TypeAlias
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from uuid import UUID
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from kernel.errors import Kind, Refusal
+
+# asyncpg's classes are generic only in its stubs.
+if TYPE_CHECKING:
+    Connection: TypeAlias = PoolConnectionProxy[asyncpg.Record]
+    _Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+    _RawConnection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+else:
+    Connection = PoolConnectionProxy
+    _Pool = asyncpg.Pool
+    _RawConnection = asyncpg.Connection
+
+PoolMode = Literal["direct", "transaction"]
+
+# Longer than a failover of one second, shorter than the default deadline of a call.
+ACQUIRE_SECONDS_MAX = 5.0
+CONNECT_SECONDS_MAX = 5.0
+IDLE_SECONDS_MAX = 300.0
+
+# What a server says when it will not or cannot work now: classes 08 (connection), 53 (disk full,
+# out of memory, too many connections), 57 (shutting down), 58 (I/O), and a standby's refusal.
+_AWAY_CLASSES = ("08", "53", "57P", "58", "25006")
+
+
+class DatabaseUnavailable(Refusal):
+    """The database did not answer and nothing was done. Try again."""
+
+    reason = "DATABASE_UNAVAILABLE"
+    kind = Kind.UNAVAILABLE
+
+
+class OutcomeUnknown(Refusal):
+    """The connection was lost while COMMIT was under way. Repeat with the same key."""
+
+    reason = "OUTCOME_UNKNOWN"
+    kind = Kind.UNKNOWN_OUTCOME
+
+
+class CommitSwallowed(Exception):
+    """A statement failed, its error was caught inside the transaction, and COMMIT rolled back."""
+
+
+class NotDurable(Exception):
+    """The role has synchronous_commit off: its acknowledgements of money would be lies."""
+
+
+class Database:
+    """A bounded pool of connections to one service's schema, as that service's app role.
+
+    `pool_mode` is "transaction" behind pgbouncer (no prepared statement outlives a transaction)
+    and "direct" otherwise. `size` is the most connections held: lanes plus concurrent readers.
+    """
+
+    def __init__(self, dsn: str, *, pool_mode: PoolMode = "direct", size: int = 10) -> None:
+        self.dsn = dsn
+        self.pool_mode = pool_mode
+        self.size = size
+        self._pool: _Pool | None = None
+
+    async def open(self) -> None:
+        """Make the pool. Connections are made as they are needed, so an absent server is no error
+        here: the program starts and says NOT_SERVING until the server is back."""
+        self._pool = await asyncpg.create_pool(
+            self.dsn,
+            min_size=0,
+            max_size=self.size,
+            max_inactive_connection_lifetime=IDLE_SECONDS_MAX,
+            statement_cache_size=0 if self.pool_mode == "transaction" else 200,
+            timeout=CONNECT_SECONDS_MAX,
+            init=_assert_durable,
+            # Nothing outlives a transaction here, so the usual RESET ALL would be a wasted trip.
+            reset=_nothing_to_reset,
+        )
+
+    async def close(self) -> None:
+        """Wait for what is running, then close every connection."""
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            await pool.close()
+
+    async def __aenter__(self) -> Database:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    @asynccontextmanager
+    async def transaction(self, tenant_id: UUID) -> AsyncIterator[Connection]:
+        """One tenant's transaction: other tenants' rows do not exist in it.
+
+        Commits at the end of the block, rolls back on any exception. It is begun by hand to save
+        a round trip, so `tx.transaction()` (savepoints) and `tx.cursor()` are not to be had.
+        Raises DatabaseUnavailable, OutcomeUnknown.
+        """
+        begin = f"BEGIN; SELECT set_config('tollgate.tenant_id', '{UUID(str(tenant_id))}', true)"
+        async with self.unscoped() as connection, _transaction(connection, begin):
+            yield connection
+
+    @asynccontextmanager
+    async def money_transaction(self) -> AsyncIterator[Connection]:
+        """A transaction for a batch of many tenants' money, through definer functions only.
+
+        It names no tenant, so row security refuses it every table that is guarded by one. Raises
+        NotDurable where the role would acknowledge before writing, DatabaseUnavailable,
+        OutcomeUnknown.
+        """
+        async with self.unscoped() as connection:
+            async with _transaction(connection, "BEGIN", waits_for_standby=True):
+                yield connection
+
+    @asynccontextmanager
+    async def unscoped(self) -> AsyncIterator[Connection]:
+        """A connection without transaction or tenant, for calls of definer functions that return
+        ids. Raises DatabaseUnavailable where none can be had within five seconds."""
+        if self._pool is None:
+            raise DatabaseUnavailable("the pool is closed")
+        try:
+            connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS_MAX)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise _unavailable(error) from error
+        try:
+            yield connection
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            if is_away(error):
+                raise _unavailable(error) from error
+            raise
+        finally:
+            await self._release(connection)
+
+    async def is_reachable(self) -> bool:
+        """Whether the server answers a statement now; for readiness."""
+        try:
+            async with self.unscoped() as connection:
+                await connection.execute("SELECT 1")
+        except DatabaseUnavailable:
+            return False
+        return True
+
+    async def _release(self, connection: Connection) -> None:
+        if self._pool is None:  # closed meanwhile, and the connection with it
+            return
+        try:
+            await self._pool.release(connection)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            # A connection that cannot be given back is broken; the pool has terminated it and
+            # makes another. The transaction's own outcome has been told already.
+            return
+
+
+@asynccontextmanager
+async def _transaction(
+    connection: Connection, begin: str, *, waits_for_standby: bool = False
+) -> AsyncIterator[None]:
+    try:
+        await connection.execute(begin)
+    except asyncpg.PostgresError:
+        await _rollback(connection)
+        raise
+    try:
+        yield
+    except BaseException:
+        await _rollback(connection)
+        raise
+    if waits_for_standby:
+        await _commit_on_standby(connection)
+    else:
+        await _commit(connection)
+
+
+async def _commit(connection: Connection) -> None:
+    commit = asyncio.ensure_future(connection.execute("COMMIT"))
+    try:
+        # A caller that gives up must not cancel a commit half way.
+        status = await asyncio.shield(commit)
+    except asyncio.CancelledError:
+        await asyncio.wait([commit])
+        if not commit.cancelled():
+            commit.exception()  # looked at, so that nobody warns that nobody did
+        raise
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        if is_away(error):
+            connection.terminate()
+            raise OutcomeUnknown("the connection was lost during COMMIT") from error
+        raise  # a deferred constraint refused: rolled back, and known to be
+    if status != "COMMIT":
+        raise CommitSwallowed(f"COMMIT answered {status}: an earlier error was swallowed")
+
+
+async def _commit_on_standby(connection: Connection) -> None:
+    # When a wait for the standby is cut short, COMMIT succeeds with a warning. The change is
+    # visible here and perhaps nowhere else, which is no outcome to tell anybody.
+    warnings: list[str] = []
+
+    def note(_: object, message: asyncpg.PostgresLogMessage) -> None:
+        if "synchronous replication" in str(message):
+            warnings.append(str(message))
+
+    connection.add_log_listener(note)
+    try:
+        await _commit(connection)
+    finally:
+        if not connection.is_closed():
+            connection.remove_log_listener(note)
+    if warnings:
+        connection.terminate()
+        raise OutcomeUnknown("the wait for the standby was cut short")
+
+
+async def _rollback(connection: Connection) -> None:
+    if connection.is_closed():
+        return
+    rollback = asyncio.ensure_future(connection.execute("ROLLBACK"))
+    try:
+        await asyncio.shield(rollback)
+    except asyncio.CancelledError:
+        await asyncio.wait([rollback])
+        raise
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        # The server rolls back what a closed connection leaves open.
+        connection.terminate()
+
+
+async def _assert_durable(connection: _RawConnection) -> None:
+    if await connection.fetchval("SELECT current_setting('synchronous_commit')") == "off":
+        raise NotDurable("synchronous_commit is off for this role; set it to on")
+
+
+async def _nothing_to_reset(_: _RawConnection) -> None:
+    return
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an error means that the server is away rather than that it refused a statement."""
+    if isinstance(error, asyncpg.PostgresError):
+        return bool(error.sqlstate) and str(error.sqlstate).startswith(_AWAY_CLASSES)
+    if isinstance(error, asyncpg.InterfaceError):
+        return "clos" in str(error)  # "connection is closed", "… was closed in the middle of …"
+    return isinstance(error, OSError)
+
+
+def _unavailable(error: BaseException) -> DatabaseUnavailable:
+    words = str(error) or type(error).__name__
+    return DatabaseUnavailable(f"the database is unavailable: {words}")
+
+
+def dsn_with(
+    dsn: str,
+    *,
+    user: str | None = None,
+    password: str | None = None,
+    database: str | None = None,
+) -> str:
+    """The same server under another role or database. A new user drops the old one's password."""
+    parts = urlsplit(dsn)
+    query = [(name, value) for name, value in parse_qsl(parts.query) if name not in ("user",)]
+    name = user if user is not None else unquote(parts.username or "")
+    secret = password if user is not None or password is not None else unquote(parts.password or "")
+    login = quote(name, safe="")
+    if secret:
+        login += f":{quote(secret, safe='')}"
+    place = parts.netloc.rpartition("@")[2]
+    path = f"/{quote(database, safe='')}" if database is not None else parts.path
+    return urlunsplit((parts.scheme, f"{login}@{place}", path, urlencode(query, safe="/"), ""))
