@@ -177,10 +177,15 @@ class Authenticator:
         try:
             principal = await self._read(header)
         except Refusal as refusal:
-            if refusal.kind is Kind.UNAUTHENTICATED and len(header) <= CREDENTIAL_CHARACTERS_MAX:
+            if refusal.kind is not Kind.UNAUTHENTICATED:
+                raise
+            # Identity's own reasons, such as KEY_REVOKED, are the facts of ours.
+            same = isinstance(refusal, CredentialRefused)
+            answer = refusal if same else CredentialRefused(refusal.reason)
+            if len(header) <= CREDENTIAL_CHARACTERS_MAX:
                 _bound(self._refused)
-                self._refused[header] = (refusal, time.monotonic() + REFUSAL_SECONDS)
-            raise
+                self._refused[header] = (answer, time.monotonic() + REFUSAL_SECONDS)
+            raise answer from None
         seconds = PRINCIPAL_SECONDS
         if principal.expire_time is not None:
             left = (principal.expire_time - datetime.now(UTC)).total_seconds()

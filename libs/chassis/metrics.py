@@ -233,8 +233,9 @@ def render_text(metrics: Metrics) -> str:
         lines.append(f"# TYPE {name} {type(family).__name__.lower()[:-1]}")
         for sample, labels, value in samples(family):
             pairs = ",".join(f'{key}="{_escape(text)}"' for key, text in labels.items())
-            lines.append(f"{PREFIX}{sample}{{{pairs}}} {value:g}" if pairs else
-                         f"{PREFIX}{sample} {value:g}")
+            lines.append(
+                f"{PREFIX}{sample}{{{pairs}}} {value:g}" if pairs else f"{PREFIX}{sample} {value:g}"
+            )
     return "\n".join(lines) + "\n"
 
 

@@ -14,8 +14,9 @@ import grpc
 from chassis.auth import AUTHORIZATION, Credentials, Principal
 from chassis.call import Call, Environment
 from chassis.clocks import CLOCK_VERSION, ClockReading
-from chassis.refusals import DeadlineTooShort, RemoteRefusal, from_rpc_error
+from chassis.refusals import DeadlineTooShort, RemoteRefusal, Unavailable, from_rpc_error
 from chassis.settings import Settings
+from kernel.errors import Kind
 from tollgate.identity.v1 import identity_service_pb2, identity_service_pb2_grpc, tenant_pb2
 
 __all__ = ["IdentityClock", "IdentityResolver", "Peers", "RemoteRefusal"]
@@ -110,7 +111,7 @@ class Peers:
     async def close(self) -> None:
         """Close every channel."""
         channels, self._channels = self._channels, {}
-        await asyncio.gather(*(channel.close() for channel in channels.values()))
+        await asyncio.gather(*(channel.close(None) for channel in channels.values()))
 
 
 ENVIRONMENTS = {
@@ -127,11 +128,17 @@ class IdentityResolver:
 
     async def resolve(self, credential: str) -> Principal:
         stub = identity_service_pb2_grpc.KeyServiceStub(self._peers.channel("identity"))
-        answer: identity_service_pb2.AuthenticateKeyResponse = await self._peers.call(
-            stub.AuthenticateKey,
-            identity_service_pb2.AuthenticateKeyRequest(api_key=credential),
-            tenant_id=None,
-        )
+        try:
+            answer: identity_service_pb2.AuthenticateKeyResponse = await self._peers.call(
+                stub.AuthenticateKey,
+                identity_service_pb2.AuthenticateKeyRequest(api_key=credential),
+                tenant_id=None,
+            )
+        except RemoteRefusal as refusal:
+            if refusal.kind is Kind.UNAUTHENTICATED and refusal.reason != "CREDENTIAL_REFUSED":
+                raise
+            # Our own credential was refused, or identity is away: no fault of the caller's key.
+            raise Unavailable("identity") from refusal
         expires = answer.HasField("expire_time")
         return Principal(
             caller=f"key:{answer.key_id}",
@@ -151,9 +158,14 @@ class IdentityClock:
 
     async def read(self, tenant_id: UUID) -> ClockReading:
         stub = identity_service_pb2_grpc.TestClockServiceStub(self._peers.channel("identity"))
-        answer: identity_service_pb2.GetTestClockResponse = await self._peers.call(
-            stub.GetTestClock, identity_service_pb2.GetTestClockRequest(), tenant_id=tenant_id
-        )
+        try:
+            answer: identity_service_pb2.GetTestClockResponse = await self._peers.call(
+                stub.GetTestClock, identity_service_pb2.GetTestClockRequest(), tenant_id=tenant_id
+            )
+        except RemoteRefusal as refusal:
+            if refusal.kind is Kind.NOT_FOUND:
+                raise
+            raise Unavailable("identity") from refusal
         environment = ENVIRONMENTS[answer.environment]
         if not answer.HasField("test_clock"):
             return ClockReading(environment, None, 0)

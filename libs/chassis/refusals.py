@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import asyncpg
 import grpc
@@ -160,7 +161,7 @@ def _never_sent(message: str) -> bool:
     return any(sign.lower() in message.lower() for sign in _NOT_SENT)
 
 
-def _find_info(metadata: Iterable[tuple[str, str | bytes]]) -> error_details_pb2.ErrorInfo | None:
+def _find_info(metadata: Iterable[Any]) -> error_details_pb2.ErrorInfo | None:
     for key, value in metadata:
         if key == DETAILS_KEY and isinstance(value, bytes):
             status = status_pb2.Status.FromString(value)

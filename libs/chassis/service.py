@@ -1,0 +1,175 @@
+"""A service as the chassis sees it, and how one is run: opened, served, worked, drained, closed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import structlog
+
+from chassis.auth import Authenticator, KeyResolver
+from chassis.chain import Chain
+from chassis.clocks import ClockSource, TenantClocks
+from chassis.exposition import exposing
+from chassis.health import Health
+from chassis.migrations import SchemaUnfit, check_schema
+from chassis.peers import IdentityResolver
+from chassis.platform import Platform, open_platform
+from chassis.server import Binding, Server
+from chassis.settings import Settings
+from kernel.errors import Refusal
+
+HEALTH_SECONDS = 1.0  # between two looks at the database: readiness follows within ten
+JOB_PAUSE_SECONDS = 1.0  # before a job that failed is started again, doubled each time
+JOB_PAUSE_SECONDS_MAX = 30.0
+JOB_STEADY_SECONDS = 60.0  # after running this long, the next failure is a first one again
+
+log = structlog.get_logger("chassis.service")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Work without a caller: runs until it is cancelled, is started again when it fails."""
+
+    name: str
+    run: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """What a service consists of once it is wired.
+
+    Identity alone brings `resolver` and `clock_source`; the others ask identity.
+    """
+
+    bindings: list[Binding]
+    jobs: list[Job] = field(default_factory=list)
+    resolver: KeyResolver | None = None
+    clock_source: ClockSource | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceDefinition:
+    """A service's name, settings, wiring and migrations; `SERVICE` in its app.py."""
+
+    name: str
+    config: type[Settings]
+    open: Callable[[Platform], AbstractAsyncContextManager[App]]
+    migrations: str  # the package that holds `versions`, for example "wallet.migrations"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A service that runs in this process."""
+
+    platform: Platform
+    app: App
+    health: Health
+    address: str  # "host:port" of gRPC, empty where it only works
+    health_address: str
+    metrics_address: str
+
+
+@asynccontextmanager
+async def running(
+    definition: ServiceDefinition,
+    settings: Settings,
+    *,
+    serve: bool = True,
+    work: bool = True,
+    shared_port: bool = False,
+) -> AsyncIterator[Running]:
+    """Run a service while in the block, then drain and close it.
+
+    The order of the end: no new calls, calls under way finish, jobs are cancelled, the app closes
+    (its lanes flush), connections close. Raises PortInUse.
+    """
+    async with AsyncExitStack() as stack:
+        platform = await stack.enter_async_context(open_platform(settings))
+        app = await stack.enter_async_context(definition.open(platform))
+        health = Health()
+        metrics_address = await stack.enter_async_context(
+            exposing(platform.metrics, settings.metrics_listen)
+        )
+        if work:
+            await stack.enter_async_context(_working(app.jobs))
+        await _look(definition, platform, health)
+        await stack.enter_async_context(
+            _working([Job("health", lambda: _watch(definition, platform, health))])
+        )
+        server = None
+        if serve:
+            server = _make_server(definition, settings, platform, app, health)
+            await server.start(shared=shared_port)
+            stack.push_async_callback(server.drain, settings.drain_seconds)
+        health.set("start", None)
+        yield Running(
+            platform,
+            app,
+            health,
+            server.address if server else "",
+            server.health_address if server else "",
+            metrics_address,
+        )
+
+
+def _make_server(
+    definition: ServiceDefinition,
+    settings: Settings,
+    platform: Platform,
+    app: App,
+    health: Health,
+) -> Server:
+    resolver = app.resolver or IdentityResolver(platform.peers)
+    clocks = TenantClocks(app.clock_source) if app.clock_source else platform.clocks
+    authenticator = Authenticator(settings.service_secret.reveal(), resolver)
+    chain = Chain(definition.name, authenticator, clocks, platform.metrics, platform.telemetry)
+    return Server(app.bindings, chain, health, settings.listen, settings.health_listen)
+
+
+async def _watch(definition: ServiceDefinition, platform: Platform, health: Health) -> None:
+    while True:
+        await asyncio.sleep(HEALTH_SECONDS)
+        await _look(definition, platform, health)
+
+
+async def _look(definition: ServiceDefinition, platform: Platform, health: Health) -> None:
+    """One look at what the service cannot do without: its database, its schema."""
+    why_not: str | None = None
+    try:
+        async with platform.database.unscoped() as connection:
+            await check_schema(connection, definition.name, definition.migrations)
+    except (Refusal, SchemaUnfit) as error:
+        why_not = str(error)
+    if why_not is not None and ("database: " + why_not) not in health.causes:
+        log.warning("not_serving", why=why_not)
+    health.set("database", why_not)
+
+
+@asynccontextmanager
+async def _working(jobs: list[Job]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(_keep_running(job), name=job.name) for job in jobs]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _keep_running(job: Job) -> None:
+    loop = asyncio.get_running_loop()
+    pause = JOB_PAUSE_SECONDS
+    while True:
+        started = loop.time()
+        try:
+            await job.run()
+            return
+        except Exception as error:
+            if loop.time() - started > JOB_STEADY_SECONDS:
+                pause = JOB_PAUSE_SECONDS
+            log.error("job_failed", job=job.name, pause_seconds=pause, exc_info=error)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, JOB_PAUSE_SECONDS_MAX)
