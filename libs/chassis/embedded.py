@@ -33,6 +33,7 @@ from chassis.places import (
     is_running,
     kill_tree,
     let_reach,
+    let_read,
     server_user,
     terminate,
 )
@@ -144,7 +145,11 @@ class EmbeddedPostgres:
         self.place.make(self._user)
         if self._user is not None:
             let_reach(self.place.folder, self._user)
-            let_reach(self._binaries, self._user, whole_tree=self._binaries.parent)
+            let_reach(self._binaries.parent.parent, self._user)
+            # The wheel keeps its shared libraries in a folder beside its package.
+            package = self._binaries.parent.parent
+            for tree in (package, package.with_name(f"{package.name}.libs")):
+                let_read(tree, self._user)
 
     def _make_cluster(self) -> None:
         if shutil.disk_usage(self.place.folder).free < DISK_BYTES_MIN:

@@ -104,18 +104,18 @@ class LockedFolder:
         self._file.close()
 
 
-def let_reach(path: Path, user: ServerUser, whole_tree: Path | None = None) -> None:
-    """Let a user pass through the directories above `path`, where he cannot already.
-
-    With `whole_tree` (the wheel's public files), he may also read and run what lies in it, should
-    it have been installed under a umask that hides it.
-    """
+def let_reach(path: Path, user: ServerUser) -> None:
+    """Let a user pass through the directories above `path`, where he cannot already."""
     for directory in reversed(path.parents):
         if not _may_search(directory.stat(), user):
             _let_search(directory, user)
-    if whole_tree is None or _may_search(path.stat(), user):
+
+
+def let_read(tree: Path, user: ServerUser) -> None:
+    """Let others read and run a wheel's public files, installed under a umask that hides them."""
+    if not tree.exists() or _may_search(tree.stat(), user):
         return
-    for entry in [whole_tree, *whole_tree.rglob("*")]:
+    for entry in [tree, *tree.rglob("*")]:
         if not entry.is_symlink():
             mode = entry.stat().st_mode
             runs = stat.S_IXOTH if mode & stat.S_IXUSR else 0
