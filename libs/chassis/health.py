@@ -17,13 +17,19 @@ SERVING = b"\x08\x01"  # HealthCheckResponse{status: SERVING}
 NOT_SERVING = b"\x08\x02"
 SERVICE_UNKNOWN = b"\x08\x03"
 
+# What an orchestrator asks by name. Only READY looks at what the process depends on: to start a
+# process again because its database is away would help nobody.
+LIVE = "live"  # the event loop answers
+STARTUP = "startup"  # it is configured and open
+READY = "ready"  # it should be sent calls
+
 
 class Health:
     """Whether the process serves, and why not. It serves when no cause speaks against it."""
 
     def __init__(self) -> None:
         self._causes: dict[str, str] = {"start": "is starting"}
-        self._services: set[str] = {""}
+        self._services: set[str] = {"", READY}
         self._changed = asyncio.Event()
 
     @property
@@ -76,6 +82,10 @@ class Health:
             await changed.wait()
 
     def _status(self, service: str) -> bytes:
+        if service == LIVE:
+            return SERVING
+        if service == STARTUP:
+            return NOT_SERVING if "start" in self._causes else SERVING
         if service not in self._services:
             return SERVICE_UNKNOWN
         return SERVING if self.serving else NOT_SERVING

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -202,6 +203,19 @@ class Server:
             await _abort(context, failure)
         finally:
             self._streams.discard(stream)
+
+
+@asynccontextmanager
+async def serving_health(health: Health, address: str) -> AsyncIterator[str]:
+    """Answer health and nothing else, for a process that only works; yields the address."""
+    server = grpc.aio.server(options=OPTIONS)
+    server.add_generic_rpc_handlers((health.handlers(),))
+    opened = _open(server, address, shared=False)
+    await server.start()
+    try:
+        yield opened
+    finally:
+        await server.stop(0)
 
 
 class _Stream:

@@ -17,7 +17,7 @@ from chassis.health import Health
 from chassis.migrations import SchemaUnfit, check_schema
 from chassis.peers import IdentityResolver
 from chassis.platform import Platform, open_platform
-from chassis.server import Binding, Server
+from chassis.server import Binding, Server, serving_health
 from chassis.settings import Settings
 from kernel.errors import Refusal
 
@@ -100,17 +100,23 @@ async def running(
             _working([Job("health", lambda: _watch(definition, platform, health))])
         )
         server = None
+        health_address = ""
         if serve:
             server = _make_server(definition, settings, platform, app, health)
             await server.start(shared=shared_port)
             stack.push_async_callback(server.drain, settings.drain_seconds)
+            health_address = server.health_address
+        elif settings.health_listen:
+            health_address = await stack.enter_async_context(
+                serving_health(health, settings.health_listen)
+            )
         health.set("start", None)
         yield Running(
             platform,
             app,
             health,
             server.address if server else "",
-            server.health_address if server else "",
+            health_address,
             metrics_address,
         )
 
