@@ -26,6 +26,7 @@ TOLLGATE_EXPOSE: "true"
 TOLLGATE_PEERS: {{ join "," . | quote }}
 {{- end }}
 TOLLGATE_POOL_MODE: {{ $root.Values.postgres.poolMode | quote }}
+TOLLGATE_POOL_SIZE: {{ .row.poolSize | quote }}
 TOLLGATE_LANES: {{ .row.lanes | quote }}
 TOLLGATE_DRAIN_SECONDS: {{ $root.Values.drain.drainSeconds | quote }}
 {{- with $root.Values.telemetry.otlpEndpoint }}

@@ -1,0 +1,362 @@
+"""What each service's row makes: images, secrets, settings, hooks, rollout."""
+
+from __future__ import annotations
+
+import pytest
+from tests.deploy.rendering import (
+    CHART,
+    MODES,
+    SERVICES,
+    Document,
+    by_kind,
+    chart,
+    containers,
+    environment,
+    mode_values,
+    overlay,
+    pod_templates,
+    render,
+    render_files,
+)
+
+
+def _deployment(documents: list[Document], service: str, role: str = "serve") -> Document:
+    return by_kind(documents, "Deployment")[f"t-tollgate-{service}-{role}"]
+
+
+def _images(documents: list[Document]) -> set[str]:
+    return {c["image"] for pod in pod_templates(documents) for c in containers(pod)}
+
+
+def test_the_default_image_is_the_charts_release() -> None:
+    version = chart().metadata["appVersion"]
+    wanted = {f"registry.example.com/tollgate/{service}:{version}" for service in SERVICES}
+    assert _images(render(mode_values("minimal"))) == wanted
+
+
+def test_a_digest_wins_over_a_tag() -> None:
+    digest = "sha256:" + "a" * 64
+    rows = {"services": {"wallet": {"image": {"tag": "1.2.3", "digest": digest}}}}
+    images = _images(render(overlay(mode_values("minimal"), rows)))
+    assert f"registry.example.com/tollgate/wallet@{digest}" in images
+    assert not any("wallet:" in image for image in images)
+
+
+def test_one_registry_re_homes_every_image_hooks_and_tests_included() -> None:
+    images = _images(render(mode_values("airgap")))
+    assert len(images) == len(SERVICES)
+    assert {image.split("/")[0] for image in images} == {"mirror.internal:5000"}
+    # Nothing else in any rendered file names another registry.
+    text = "\n".join(render_files(mode_values("airgap")).values())
+    assert "registry.example.com" not in text
+    assert text.count("mirror.internal:5000/") == 20
+
+
+def test_pull_secrets_come_from_the_release_and_the_row() -> None:
+    rows = {"services": {"wallet": {"image": {"pullSecrets": ["own", "registry-login"]}}}}
+    for pod in pod_templates(render(overlay(mode_values("vpc"), rows))):
+        names = [s["name"] for s in pod.spec["imagePullSecrets"]]
+        wallet = pod.labels["app.kubernetes.io/component"] == "wallet"
+        assert names == (["registry-login", "own"] if wallet else ["registry-login"])
+
+
+def _mounted(spec: Document) -> dict[str, tuple[str, str]]:
+    """File name → (Secret, key) of a pod's secrets."""
+    return {
+        item["path"]: (source["secret"]["name"], item["key"])
+        for volume in spec["volumes"]
+        if volume["name"] == "secrets"
+        for source in volume["projected"]["sources"]
+        for item in source["secret"]["items"]
+    }
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_program_mounts_its_own_secrets_and_no_others(mode: str) -> None:
+    documents = render(mode_values(mode))
+    redis = ("billing-redis", "redis-url") if mode == "vpc" else ("tollgate-redis", "url")
+    for pod in pod_templates(documents):
+        service = pod.labels["app.kubernetes.io/component"]
+        if pod.labels["tollgate/role"] == "migrate":
+            wanted = {"migrate_database_url": (f"tollgate-{service}-migrate", "url")}
+        else:
+            wanted = {
+                "database_url": (f"tollgate-{service}-database", "url"),
+                "redis_url": redis,
+                "service_secret": ("tollgate-service-secret", "secret"),
+            }
+            if service == "identity":
+                wanted["api_key_pepper"] = ("tollgate-api-key-pepper", "pepper")
+            if service == "gateway":
+                wanted["sealing_key"] = ("tollgate-sealing-key", "key")
+        assert _mounted(pod.spec) == wanted, pod.owner
+        told = {k: v for k, v in environment(documents, pod).items() if k.endswith("_FILE")}
+        told.pop("SSL_CERT_FILE", None)
+        mount = "/var/run/secrets/tollgate"
+        assert told == {f"TOLLGATE_{f.upper()}_FILE": f"{mount}/{f}" for f in wanted}, pod.owner
+
+
+def test_names_and_keys_of_secrets_are_configurable() -> None:
+    changes = {
+        "redis": {"secret": {"name": "r", "key": "rk"}},
+        "serviceSecret": {"name": "s", "key": "sk"},
+        "apiKeyPepper": {"name": "p", "key": "pk"},
+        "services": {"identity": {"databaseSecret": {"name": "d", "key": "dk"},
+                                  "migrateSecret": {"name": "d", "key": "mk"}}},
+    }  # fmt: skip
+    documents = render(overlay(mode_values("minimal"), changes))
+    assert _mounted(_deployment(documents, "identity")["spec"]["template"]["spec"]) == {
+        "database_url": ("d", "dk"),
+        "redis_url": ("r", "rk"),
+        "service_secret": ("s", "sk"),
+        "api_key_pepper": ("p", "pk"),
+    }
+    job = by_kind(documents, "Job")["t-tollgate-identity-migrate"]
+    assert _mounted(job["spec"]["template"]["spec"]) == {"migrate_database_url": ("d", "mk")}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_tls_to_postgres_is_fully_verified_unless_typed_out(mode: str) -> None:
+    documents = render(mode_values(mode))
+    root = "/etc/ssl/certs/ca-certificates.crt" if mode == "minimal" else "/etc/tollgate/ca/ca.crt"
+    for pod in pod_templates(documents):
+        variables = environment(documents, pod)
+        assert variables["PGSSLMODE"] == "verify-full", pod.owner
+        assert variables["PGSSLROOTCERT"] == root, pod.owner
+    weaker = render(overlay(mode_values(mode), {"postgres": {"sslMode": "require"}}))
+    for pod in pod_templates(weaker):
+        assert environment(weaker, pod)["PGSSLMODE"] == "require", pod.owner
+
+
+def test_the_ca_bundle_is_mounted_where_it_is_named() -> None:
+    for pod in pod_templates(render(mode_values("vpc"))):
+        volume = next(v for v in pod.spec["volumes"] if v["name"] == "ca")
+        assert volume["configMap"] == {
+            "name": "managed-postgres-ca",
+            "items": [{"key": "bundle.pem", "path": "ca.crt"}],
+        }
+        mounts = {m["name"]: m["mountPath"] for m in pod.spec["containers"][0]["volumeMounts"]}
+        assert mounts["ca"] == "/etc/tollgate/ca", pod.owner
+
+
+def test_only_gateway_is_told_the_proxy() -> None:
+    documents = render(mode_values("airgap"))
+    told = {
+        pod.labels["app.kubernetes.io/component"]
+        for pod in pod_templates(documents)
+        if "HTTPS_PROXY" in environment(documents, pod)
+    }
+    assert told == {"gateway"}
+
+
+def test_one_switch_makes_every_program_safe_behind_a_pooler() -> None:
+    for mode, wanted in (("minimal", "direct"), ("vpc", "transaction")):
+        documents = render(mode_values(mode))
+        for pod in pod_templates(documents):
+            if pod.labels["tollgate/role"] != "migrate":
+                assert environment(documents, pod)["TOLLGATE_POOL_MODE"] == wanted, pod.owner
+
+
+def test_each_service_has_its_own_account() -> None:
+    documents = render(mode_values("vpc"))
+    accounts = by_kind(documents, "ServiceAccount")
+    for pod in pod_templates(documents):
+        service = pod.labels["app.kubernetes.io/component"]
+        suffix = "-migrate" if pod.labels["tollgate/role"] == "migrate" else ""
+        assert pod.spec["serviceAccountName"] == f"t-tollgate-{service}{suffix}", pod.owner
+        assert pod.spec["serviceAccountName"] in accounts
+    told = accounts["t-tollgate-gateway"]["metadata"]["annotations"]
+    assert told["example.com/workload-identity"] == "gateway"
+
+
+@pytest.mark.parametrize("upgrade", [False, True], ids=["install", "upgrade"])
+def test_migrations_are_hooks_and_what_they_need_comes_earlier(upgrade: bool) -> None:
+    documents = render(mode_values("minimal"), upgrade=upgrade)
+    for service in SERVICES:
+        name = f"t-tollgate-{service}-migrate"
+        weights = {}
+        for kind in ("ServiceAccount", "ConfigMap", "NetworkPolicy", "Job"):
+            notes = by_kind(documents, kind)[name]["metadata"]["annotations"]
+            assert notes["helm.sh/hook"] == "pre-install,pre-upgrade"
+            # Hooks are outside the release's inventory: without this, an upgrade would collide.
+            assert notes["helm.sh/hook-delete-policy"] == "before-hook-creation"
+            weights[kind] = int(notes["helm.sh/hook-weight"])
+        assert weights == {"ServiceAccount": -5, "ConfigMap": -5, "NetworkPolicy": -5, "Job": 0}
+        job = by_kind(documents, "Job")[name]["spec"]
+        assert (job["backoffLimit"], job["activeDeadlineSeconds"]) == (3, 900)
+        assert job["ttlSecondsAfterFinished"] == 3600
+        pod = job["template"]["spec"]
+        assert pod["containers"][0]["args"] == ["migrate"]
+        assert pod["restartPolicy"] == "Never"
+        # Everything that the Job's pod mounts or names is a hook too, or exists before.
+        assert pod["containers"][0]["envFrom"] == [{"configMapRef": {"name": name}}]
+
+
+def test_both_roles_run_and_roll_without_a_gap() -> None:
+    documents = render(mode_values("minimal"))
+    assert len(by_kind(documents, "Deployment")) == 10
+    for service in SERVICES:
+        for role, replicas in (("serve", 2), ("work", 1)):
+            spec = _deployment(documents, service, role)["spec"]
+            assert spec["template"]["spec"]["containers"][0]["args"] == [role]
+            assert spec["replicas"] == replicas
+            assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+            budget = by_kind(documents, "PodDisruptionBudget")[f"t-tollgate-{service}-{role}"]
+            assert budget["spec"]["maxUnavailable"] == 1
+            assert budget["spec"]["selector"] == spec["selector"]
+
+
+def test_every_selector_picks_its_own_pods_and_no_others() -> None:
+    documents = render(mode_values("minimal"))
+    pods = list(pod_templates(documents))
+    for kind in ("Deployment", "Service", "PodDisruptionBudget"):
+        for name, document in by_kind(documents, kind).items():
+            selector = document["spec"]["selector"]
+            wanted = selector.get("matchLabels", selector)
+            picked = [p.owner for p in pods if wanted.items() <= p.labels.items()]
+            assert len(picked) == 1, f"{kind}/{name}: {picked}"
+
+
+def test_services_are_headless_and_name_their_protocol() -> None:
+    documents = render(mode_values("minimal"))
+    services = by_kind(documents, "Service")
+    assert len(services) == len(SERVICES) + 1
+    for service in SERVICES:
+        spec = services[f"t-tollgate-{service}-headless"]["spec"]
+        assert spec["clusterIP"] == "None"
+        assert spec["ports"] == [
+            {"name": "grpc", "port": 8443, "targetPort": "grpc",
+             "appProtocol": "kubernetes.io/h2c"}
+        ]  # fmt: skip
+    # An ingress speaks HTTP/1.1 and balances by itself.
+    assert services["t-tollgate-gateway-notifications"]["spec"]["ports"][0]["port"] == 8080
+
+
+def test_an_autoscaled_workload_leaves_its_size_to_the_autoscaler() -> None:
+    documents = render(mode_values("vpc"))
+    scalers = by_kind(documents, "HorizontalPodAutoscaler")
+    assert set(scalers) == {"t-tollgate-metering-serve"}
+    spec = scalers["t-tollgate-metering-serve"]["spec"]
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (3, 9)
+    assert "replicas" not in _deployment(documents, "metering")["spec"]
+    assert _deployment(documents, "wallet")["spec"]["replicas"] == 3
+
+
+def test_pods_spread_over_zones_hard_from_three_zones_on() -> None:
+    for mode, zones in (("minimal", "ScheduleAnyway"), ("vpc", "DoNotSchedule")):
+        for name, deployment in by_kind(render(mode_values(mode)), "Deployment").items():
+            spread = deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]
+            found = {s["topologyKey"]: s["whenUnsatisfiable"] for s in spread}
+            assert found == {
+                "topology.kubernetes.io/zone": zones,
+                "kubernetes.io/hostname": "ScheduleAnyway",
+            }, name
+            for one in spread:
+                assert one["labelSelector"] == deployment["spec"]["selector"], name
+
+
+def test_placement_is_a_rows_own() -> None:
+    documents = render(mode_values("vpc"))
+    for pod in pod_templates(documents):
+        placed = {k: pod.spec.get(k) for k in ("priorityClassName", "nodeSelector", "tolerations")}
+        if pod.labels["app.kubernetes.io/component"] == "wallet":
+            assert placed["priorityClassName"] == "billing-critical"
+            assert placed["nodeSelector"] == {"pool": "billing"}
+            assert placed["tolerations"][0]["effect"] == "NoSchedule"
+        else:
+            assert set(placed.values()) == {None}
+
+
+def test_a_changed_setting_rolls_the_pods_that_read_it_and_no_others() -> None:
+    def sums(values: Document) -> dict[str, str]:
+        return {
+            p.owner: p.annotations["checksum/settings"]
+            for p in pod_templates(render(values))
+            if p.kind == "Deployment"
+        }
+
+    before = sums(mode_values("minimal"))
+    lanes = sums(overlay(mode_values("minimal"), {"services": {"wallet": {"lanes": 8}}}))
+    changed = {owner for owner in before if before[owner] != lanes[owner]}
+    assert changed == {"Deployment/t-tollgate-wallet-serve", "Deployment/t-tollgate-wallet-work"}
+    # Secrets are read again by the programs: another Secret rolls nothing by its checksum.
+    assert sums(overlay(mode_values("minimal"), {"serviceSecret": {"name": "other"}})) == before
+
+
+def test_exactly_one_way_in_for_notifications() -> None:
+    ways = {"minimal": set(), "vpc": {"Ingress"}, "airgap": {"HTTPRoute"}}
+    for mode, wanted in ways.items():
+        documents = render(mode_values(mode))
+        found = {d["kind"] for d in documents} & {"Ingress", "HTTPRoute", "GRPCRoute"}
+        assert found == wanted
+    ingress = by_kind(render(mode_values("vpc")), "Ingress")["t-tollgate-gateway-notifications"]
+    rule = ingress["spec"]["rules"][0]
+    assert rule["host"] == "notifications.example.com"
+    backend = rule["http"]["paths"][0]["backend"]["service"]
+    assert backend == {
+        "name": "t-tollgate-gateway-notifications",
+        "port": {"name": "notifications"},
+    }
+    route = by_kind(render(mode_values("airgap")), "HTTPRoute")["t-tollgate-gateway-notifications"]
+    assert route["spec"]["parentRefs"] == [
+        {"name": "internal", "namespace": "gateways", "sectionName": "https"}
+    ]
+    assert route["spec"]["rules"][0]["backendRefs"] == [
+        {"name": "t-tollgate-gateway-notifications", "port": 8080}
+    ]
+
+
+def test_a_pod_monitor_scrapes_every_metrics_port() -> None:
+    documents = render(mode_values("vpc"))
+    monitor = by_kind(documents, "PodMonitor")["t-tollgate"]["spec"]
+    assert [e["port"] for e in monitor["podMetricsEndpoints"]] == ["metrics"]
+    for pod in pod_templates(documents):
+        ports = {p["name"] for c in containers(pod) for p in c.get("ports", [])}
+        assert monitor["selector"]["matchLabels"].items() <= pod.labels.items()
+        assert ("metrics" in ports) == (pod.kind == "Deployment"), pod.owner
+
+
+def test_labels_and_annotations_of_ones_own_reach_every_object() -> None:
+    notes = {"commonAnnotations": {"example.com/owner": "billing"}}
+    for document in render(overlay(mode_values("vpc"), notes)):
+        metadata = document["metadata"]
+        assert metadata["labels"]["team"] == "billing", metadata["name"]
+        assert metadata["annotations"]["example.com/owner"] == "billing", metadata["name"]
+
+
+def test_diagnostic_mode_sleeps_and_mounts_no_secret() -> None:
+    documents = render(overlay(mode_values("minimal"), {"diagnosticMode": True}))
+    for name, deployment in by_kind(documents, "Deployment").items():
+        spec = deployment["spec"]["template"]["spec"]
+        container = spec["containers"][0]
+        assert "signal.pause()" in container["command"][-1], name
+        assert not {"args", "livenessProbe", "readinessProbe", "startupProbe"} & set(container)
+        assert _mounted(spec) == {}, name
+        assert not any("_FILE" in v["name"] for v in container.get("env", [])), name
+
+
+def test_notes_tell_what_is_weaker_than_the_default_and_how_to_restore() -> None:
+    def notes(values: Document) -> str:
+        return render_files(values)["tollgate/templates/NOTES.txt"]
+
+    calm = notes(mode_values("minimal"))
+    assert "WARNING" not in calm
+    assert "helm test t" in calm
+    assert "Restore" in calm
+    weaker = {"postgres": {"sslMode": "require"}, "networkPolicy": {"enabled": False}}
+    assert notes(overlay(mode_values("minimal"), weaker)).count("WARNING") == 2
+
+
+def test_the_helm_test_checks_every_service() -> None:
+    documents = render(mode_values("minimal"))
+    pods = by_kind(documents, "Pod")
+    assert set(pods) == {f"t-tollgate-{service}-check" for service in SERVICES}
+    for pod in pods.values():
+        assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+        assert pod["spec"]["containers"][0]["args"] == ["check"]
+
+
+def test_the_chart_carries_no_registry_of_its_own() -> None:
+    for row in chart().values["services"].values():
+        assert row["image"]["registry"] == ""
+    assert (CHART / "images.txt").read_text().count("/") == len(SERVICES)
