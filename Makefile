@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PROTOS := $(shell find protos -name '*.proto')
 
-.PHONY: help setup setup-test up demo prove test check lint types imports protos charts bench clean
+.PHONY: help setup setup-test up demo demo-check test check lint types imports protos bench clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -39,8 +39,13 @@ up: setup ## start everything on loopback and leave it running
 demo: setup ## the main job end to end, with a summary in build/demo
 	@$(BIN)/tollgate demo
 
+demo-check: setup ## a short demo that fails unless all of it is verified
+	@$(BIN)/tollgate demo --events 5000 --output build/demo-check
+
 test: setup-test ## all tests, on a real Postgres and a real Redis
 	@$(BIN)/python -m pytest $(ARGS)
+
+check: lint types imports protos test ## everything CI runs
 
 lint: setup-test
 	@$(BIN)/ruff format --check .
@@ -51,6 +56,18 @@ types: setup-test
 
 imports: setup-test
 	@$(BIN)/lint-imports
+
+# What the contracts are compared with: the newest release, else the branch that is published.
+AGAINST ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-parse --verify -q origin/main || git rev-parse --verify -q HEAD)
+
+node_modules/.bin/buf: package.json
+	@command -v npm >/dev/null || { echo "the contract checks need Node.js 18 or newer with npm" >&2; exit 1; }
+	@npm install --silent --no-package-lock --no-audit --no-fund
+	@touch $@
+
+protos: node_modules/.bin/buf ## lint the contracts, and compare them with those published
+	@node_modules/.bin/buf lint
+	@node_modules/.bin/buf breaking --against '.git#ref=$(AGAINST)'
 
 bench: setup ## figures as JSON; ONLY=name runs one
 	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
