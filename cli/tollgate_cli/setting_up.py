@@ -31,7 +31,9 @@ async def together(calls: Iterable[Awaitable[Any]]) -> list[Any]:
     return [task.result() for task in running]
 
 
-async def create_asset(client: Tollgate, code: str, scale: int, kind: wallets.AssetKind) -> None:
+async def create_asset(
+    client: Tollgate, code: str, scale: int, kind: wallets.AssetKind.ValueType
+) -> None:
     """Create an asset; its scale is the count of decimal places of one atom."""
     await client.call(
         client.assets.CreateAsset,
@@ -83,7 +85,7 @@ async def grant(
     wallet_id: str,
     asset: str,
     value: str,
-    kind: ledger.GrantKind = ledger.GRANT_KIND_PAID,
+    kind: ledger.GrantKind.ValueType = ledger.GRANT_KIND_PAID,
 ) -> None:
     """Put an opening balance into a wallet."""
     answer = await client.call(

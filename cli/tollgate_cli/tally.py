@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from kernel.money import format_decimal
-from tollgate.metering.v1 import event_pb2 as events
+from tollgate.metering.v1 import event_pb2 as usage_events
 
 ByCustomer = defaultdict[str, defaultdict[str, Decimal]]
 
@@ -37,7 +37,7 @@ class Tally:
     def events(self) -> int:
         return self.accepted + self.duplicates + self.rejected
 
-    def count(self, event: events.Event, outcome: events.EventOutcome) -> None:
+    def count(self, event: usage_events.Event, outcome: usage_events.EventOutcome) -> None:
         """Count the final answer to one event that was sent.
 
         An answer is a duplicate where this id was answered to us before: an answer that was lost
@@ -47,7 +47,7 @@ class Tally:
             self.duplicates += 1
             return
         self._answered.add(event.event_id)
-        if outcome.state == events.EVENT_STATE_ACCEPTED:
+        if outcome.state == usage_events.EVENT_STATE_ACCEPTED:
             self.accepted += 1
             for charge in outcome.charges:
                 taken = Decimal(charge.amount.value) - Decimal(charge.shortfall or 0)

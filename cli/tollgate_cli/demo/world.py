@@ -169,7 +169,7 @@ _RATES = {
 }
 
 
-def _token_prices(settlement: catalog.Settlement) -> list[catalog.PlanPrice]:
+def _token_prices(settlement: catalog.Settlement.ValueType) -> list[catalog.PlanPrice]:
     found = []
     for (meter, model), (first, second, third) in _RATES.items():
         pricing = prices.Price(
@@ -197,7 +197,7 @@ def _usage_price(
     model: str,
     title: str,
     pricing: prices.Price,
-    settlement: catalog.Settlement = catalog.SETTLEMENT_WALLET,
+    settlement: catalog.Settlement.ValueType = catalog.SETTLEMENT_WALLET,
 ) -> catalog.PlanPrice:
     return catalog.PlanPrice(
         code=f"{meter}-{model}",

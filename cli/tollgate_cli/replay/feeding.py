@@ -120,7 +120,7 @@ def _plan_price(spec: PriceSpec) -> catalog.PlanPrice:
         kind=catalog.PRICE_KIND_USAGE,
         meter=spec.meter,
         dimensions=dict(spec.dimensions),
-        pricing=ParseDict(spec.pricing, prices.Price()),
+        pricing=ParseDict(dict(spec.pricing), prices.Price()),
         settlement=catalog.Settlement.Value(f"SETTLEMENT_{spec.settlement}"),
     )
 

@@ -108,7 +108,7 @@ class Tollgate:
     async def close(self) -> None:
         """Close all channels; calls in flight end with an error."""
         for channel in self._channels.values():
-            await channel.close()
+            await channel.close(None)
 
     def follow_clock(self, version: int) -> None:
         """Make every later call see at least this version of the tenant's test clock."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
@@ -32,7 +35,8 @@ class TollgateError(Exception):
 
 def read_error(error: grpc.aio.AioRpcError) -> TollgateError:
     """Turn a gRPC error into a TollgateError, with google.rpc.ErrorInfo where there is one."""
-    for key, value in error.trailing_metadata() or ():
+    metadata = cast(Iterable[tuple[str, str | bytes]], error.trailing_metadata() or ())
+    for key, value in metadata:
         if key == _DETAILS_KEY and isinstance(value, bytes):
             status = status_pb2.Status.FromString(value)
             for detail in status.details:
