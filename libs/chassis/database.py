@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 from uuid import UUID
@@ -202,7 +202,7 @@ async def _commit(connection: Connection) -> None:
         raise
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         if is_away(error):
-            connection.terminate()
+            _drop(connection)
             raise OutcomeUnknown("the connection was lost during COMMIT") from error
         raise  # a deferred constraint refused: rolled back, and known to be
     if status != "COMMIT":
@@ -222,17 +222,18 @@ async def _commit_on_standby(connection: Connection) -> None:
     try:
         await _commit(connection)
     finally:
-        if not connection.is_closed():
+        with suppress(asyncpg.InterfaceError):  # the connection is gone, and its listeners too
             connection.remove_log_listener(note)
     if warnings:
-        connection.terminate()
+        _drop(connection)
         raise OutcomeUnknown("the wait for the standby was cut short")
 
 
 async def _rollback(connection: Connection) -> None:
-    if connection.is_closed():
+    try:
+        rollback = asyncio.ensure_future(connection.execute("ROLLBACK"))
+    except asyncpg.InterfaceError:  # gone, and the pool knows
         return
-    rollback = asyncio.ensure_future(connection.execute("ROLLBACK"))
     try:
         await asyncio.shield(rollback)
     except asyncio.CancelledError:
@@ -240,6 +241,12 @@ async def _rollback(connection: Connection) -> None:
         raise
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
         # The server rolls back what a closed connection leaves open.
+        _drop(connection)
+
+
+def _drop(connection: Connection) -> None:
+    # One that died has been taken back by the pool already, and refuses to be touched.
+    with suppress(asyncpg.InterfaceError):
         connection.terminate()
 
 
@@ -257,7 +264,8 @@ def is_away(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         return bool(error.sqlstate) and str(error.sqlstate).startswith(_AWAY_CLASSES)
     if isinstance(error, asyncpg.InterfaceError):
-        return "clos" in str(error)  # "connection is closed", "… was closed in the middle of …"
+        # "connection is closed", "… was closed in the middle of …", "… released back to the pool"
+        return "clos" in str(error) or "released" in str(error)
     return isinstance(error, OSError)
 
 
