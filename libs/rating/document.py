@@ -110,7 +110,8 @@ def _parse_asset(fields: Fields) -> str:
 
 def _check(price: Price, fields: Fields) -> None:
     """The rules that hold between fields."""
-    quantity_free = isinstance(price.model, Percentage | GraduatedPercentage | Dynamic | CostPlus)
+    over_time = isinstance(price.model, Seat) or price.time_weighting is not TimeWeighting.NONE
+    one_quantity = isinstance(price.model, LevelModel | Seat) and not isinstance(price.model, Flat)
     if price.accumulate is Accumulate.WINDOW and price.window is None:
         raise InvalidValue(fields.at("window"), "is required where accumulate is WINDOW")
     if price.accumulate is not Accumulate.WINDOW and price.window is not None:
@@ -119,26 +120,42 @@ def _check(price: Price, fields: Fields) -> None:
         raise InvalidValue(fields.at("minimum"), f"is above the maximum {price.maximum}")
     if price.tier_reset not in TIER_RESETS:
         raise InvalidValue(fields.at("tier_reset"), "must be BILLING_PERIOD or longer")
-    if price.accumulate is not Accumulate.PERIOD and isinstance(price.model, Flat | Seat):
-        raise InvalidValue(fields.at("accumulate"), "a flat or seat price is for the period")
-    if price.time_weighting is not TimeWeighting.NONE:
-        if not isinstance(price.model, LevelModel) or isinstance(price.model, Flat):
-            raise InvalidValue(fields.at("time_weighting"), "is for unit and tier prices only")
-        if price.accumulate is not Accumulate.PERIOD:
-            raise InvalidValue(fields.at("time_weighting"), "is for accumulate PERIOD only")
-    included = price.included
-    if included is None:
-        return
-    if included.quantity is not None and (quantity_free or isinstance(price.model, Flat | Matrix)):
+    if price.accumulate is not Accumulate.PERIOD and (over_time or isinstance(price.model, Flat)):
+        raise InvalidValue(fields.at("accumulate"), "a fee or a level is for the period")
+    if price.accumulate is Accumulate.EVENT and _prices_events(price.model):
+        raise InvalidValue(fields.at("accumulate"), "a percentage is by event already")
+    if price.time_weighting is not TimeWeighting.NONE and not one_quantity:
+        raise InvalidValue(fields.at("time_weighting"), "is for unit and tier prices only")
+    if price.divide_by != ONE and not (one_quantity or isinstance(price.model, Matrix)):
+        raise InvalidValue(fields.at("divide_by"), "this model does not price a quantity")
+    by_amount = price.included is not None and price.included.amount is not None
+    if price.overage_multiplier != ONE and not by_amount and (over_time or not one_quantity):
+        raise InvalidValue(fields.at("overage_multiplier"), "this model has no units beyond")
+    if price.included is not None:
+        _check_included(price, price.included, fields, one_quantity, over_time)
+
+
+def _check_included(
+    price: Price, included: Included, fields: Fields, one_quantity: bool, over_time: bool
+) -> None:
+    if included.quantity is not None and not one_quantity:
         raise InvalidValue(
             fields.at("included.quantity"), "this model does not price one total quantity"
         )
-    if included.reset in WINDOW_RESETS and price.accumulate is not Accumulate.PERIOD:
+    if included.reset not in WINDOW_RESETS:
+        return
+    if included.quantity is None:
+        raise InvalidValue(fields.at("included.reset"), "a window is for a quantity only")
+    if over_time or price.accumulate is not Accumulate.PERIOD:
         raise InvalidValue(
             fields.at("included.reset"), "a window of its own is for accumulate PERIOD only"
         )
-    if included.reset in WINDOW_RESETS and included.quantity is None:
-        raise InvalidValue(fields.at("included.reset"), "a window is for a quantity only")
+
+
+def _prices_events(model: Model) -> bool:
+    if isinstance(model, Matrix):
+        return any(_prices_events(cell.model) for cell in model.cells)
+    return isinstance(model, Percentage)
 
 
 def _parse_included(fields: Fields) -> Included | None:
@@ -161,6 +178,8 @@ def _parse_included(fields: Fields) -> Included | None:
         raise InvalidValue(inner.at("mode"), "a leading tier needs a quantity")
     if included.quantity is None and included.rollover_max:
         raise InvalidValue(inner.at("rollover_max"), "only a quantity rolls over")
+    if included.rollover_max and included.mode is IncludedMode.LEADING_TIER:
+        raise InvalidValue(inner.at("rollover_max"), "a leading tier does not roll over")
     if included.reset not in INCLUDED_RESETS:
         raise InvalidValue(inner.at("reset"), "included units must begin anew at some time")
     if included.reset in WINDOW_RESETS and included.mode is IncludedMode.LEADING_TIER:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from fractions import Fraction
 
 from kernel.errors import InvalidValue
-from kernel.money import FRACTION_DIGITS_MAX, INTEGER_DIGITS_MAX, Exact, parse_decimal
+from kernel.money import (
+    FRACTION_DIGITS_MAX,
+    INTEGER_DIGITS_MAX,
+    Exact,
+    RoundingMode,
+    parse_decimal,
+    round_to_atoms,
+)
 
 Number = int | Fraction
 
@@ -20,15 +27,28 @@ def exact(value: Exact) -> Number:
 
 def ceil_div(value: Number, divisor: Number) -> int:
     """How many whole divisors cover the value."""
-    return int(-(-value // divisor))
+    count: int = -(-value // divisor)
+    return count
 
 
-def nearest(value: Number) -> int:
-    """The nearest whole number, a half away from zero."""
-    magnitude = abs(value)
-    down = int(magnitude // 1)
-    whole = down + (2 * (magnitude - down) >= 1)
-    return -whole if value < 0 else whole
+def floor_div(value: Number, divisor: Number) -> int:
+    """How many whole divisors fit into the value."""
+    count: int = value // divisor
+    return count
+
+
+def nearest_div(value: Number, divisor: Number) -> int:
+    """The nearest whole number of divisors, a half away from zero."""
+    return round_to_atoms(Fraction(value) / divisor, 0)
+
+
+def atoms_of(numerator: Number, unit: int, scale: int, mode: RoundingMode) -> int:
+    """Round numerator ÷ unit once, to whole atoms of 10^-scale, as the kernel does."""
+    if mode is RoundingMode.HALF_UP and isinstance(numerator, int) and numerator >= 0:
+        # The usual case without a Fraction: the same rule in three whole-number operations.
+        atoms: int = (2 * numerator * 10**scale + unit) // (2 * unit)
+        return atoms
+    return round_to_atoms(Fraction(numerator) / unit, scale, mode)
 
 
 def number_text(value: Exact) -> str:
