@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import Enum
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from google.protobuf.message import Message
@@ -66,7 +66,7 @@ def parse_count(value: int, field: str, *, minimum: int, maximum: int, default: 
     return number
 
 
-def parse_member(value: int, members: Mapping[int, Member], field: str) -> Member:
+def parse_member(value: int, members: Mapping[Any, Member], field: str) -> Member:
     """The domain's member for a protobuf enum value; unstated and unknown values are refused."""
     try:
         return members[value]

@@ -1,0 +1,1 @@
+"""Who runs billing, which programs act for them, and what time it is for those who test."""

@@ -1,0 +1,1 @@
+"""Test clocks: time for those who test."""
