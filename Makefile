@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PROTOS := $(shell find protos -name '*.proto')
 
-.PHONY: help setup setup-test up demo demo-check test check lint types imports protos bench clean
+.PHONY: help setup setup-test up demo demo-check test check lint types imports protos bench lock clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -71,6 +71,10 @@ protos: node_modules/.bin/buf ## lint the contracts, and compare them with those
 
 bench: setup ## figures as JSON; ONLY=name runs one
 	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
+
+lock: ## pin all packages anew, with hashes and without addresses
+	@uv pip compile -q --upgrade --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml -o requirements.lock
+	@uv pip compile -q --generate-hashes --no-header --no-annotate --python-version 3.11 --extra test -c requirements.lock pyproject.toml -o requirements-test.lock
 
 clean: ## stop what runs here and remove what was made
 	@if [ -x $(BIN)/tollgate ]; then $(BIN)/tollgate down || true; fi

@@ -1,0 +1,87 @@
+"""Charged and uncharged ingest by the batch RPC, and unary authorizations."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from bench import world
+from bench.load import drive
+from bench.records import Records
+from kernel.ids import new_id
+from tollgate.metering.v1 import event_pb2 as events
+from tollgate.metering.v1 import gate_pb2 as gate
+from tollgate_cli.tenancy import render_time
+from tollgate_sdk import Tollgate
+
+BATCH_EVENTS = 500
+INGEST_CALLERS = 8
+AUTHORIZE_CALLERS = 64
+
+
+async def measure_ingest(records: Records, client: Tollgate, plan: str) -> None:
+    """Events a second, durable and (for the charged plan) debited, over 1,000 customers."""
+    customers = await world.open_customers(client, plan, world.CUSTOMERS)
+    chance = random.Random(7)
+
+    async def ingest(_: int) -> None:
+        batch = [_event(chance, customers) for _ in range(BATCH_EVENTS)]
+        answer = await client.call(
+            client.events.IngestEvents, events.IngestEventsRequest(events=batch), retry=False
+        )
+        for outcome in answer.outcomes:
+            if outcome.state != events.EVENT_STATE_ACCEPTED:
+                raise RuntimeError(f"an event was not accepted: {outcome}")
+
+    load = await drive(ingest, callers=INGEST_CALLERS, seconds=8.0)
+    name = f"metering.ingest.{plan}"
+    records.add(name, load.rate(BATCH_EVENTS), "events/s", "pg.single_row_commit")
+    records.add_latency(name, load.durations)
+
+
+async def measure_authorize(records: Records, client: Tollgate) -> None:
+    """Authorizations a second at 64 callers, and their durations at one."""
+    customers = await world.open_customers(client, "charged", world.CUSTOMERS)
+    chance = random.Random(11)
+
+    async def authorize(number: int) -> None:
+        answer = await client.call(
+            client.gate.AuthorizeUsage,
+            gate.AuthorizeUsageRequest(
+                request_id=str(new_id(datetime.now(UTC))),
+                customer_id=chance.choice(customers),
+                estimate=gate.UsageEstimate(
+                    name="llm_request",
+                    properties={
+                        "input_tokens": str(chance.randrange(1, 4_000)),
+                        "output_tokens": "256",
+                    },
+                ),
+            ),
+            retry=False,
+        )
+        if answer.WhichOneof("answer") != "allowed":
+            raise RuntimeError(f"an authorization was denied: {answer}")
+
+    load = await drive(authorize, callers=AUTHORIZE_CALLERS, seconds=6.0, warm_up=5)
+    records.add("metering.authorize.unary", load.rate(), "calls/s", "echo.unary")
+    records.add_latency("metering.authorize.unary", load.durations, "echo.unary")
+    single = await drive(authorize, callers=1, seconds=3.0, warm_up=20)
+    records.add_latency(
+        "metering.authorize.unary.one_caller", single.durations, "echo.unary.one_caller"
+    )
+
+
+def _event(chance: random.Random, customers: Sequence[str]) -> events.Event:
+    now = datetime.now(UTC)
+    return events.Event(
+        event_id=str(new_id(now)),
+        name="llm_request",
+        customer_id=chance.choice(customers),
+        event_time=render_time(now),
+        properties={
+            "input_tokens": str(chance.randrange(1, 4_000)),
+            "output_tokens": str(chance.randrange(1, 1_000)),
+        },
+    )
