@@ -279,7 +279,7 @@ def test_a_changed_setting_rolls_the_pods_that_read_it_and_no_others() -> None:
     lanes = sums(overlay(mode_values("minimal"), {"services": {"wallet": {"lanes": 8}}}))
     changed = {owner for owner in before if before[owner] != lanes[owner]}
     assert changed == {"Deployment/t-tollgate-wallet-serve", "Deployment/t-tollgate-wallet-work"}
-    # Secrets are read again by the programs: another Secret rolls nothing by its checksum.
+    # A secret is no setting: its name is in the pod itself, and its text is in no checksum.
     assert sums(overlay(mode_values("minimal"), {"serviceSecret": {"name": "other"}})) == before
 
 
@@ -322,6 +322,37 @@ def test_labels_and_annotations_of_ones_own_reach_every_object() -> None:
         metadata = document["metadata"]
         assert metadata["labels"]["team"] == "billing", metadata["name"]
         assert metadata["annotations"]["example.com/owner"] == "billing", metadata["name"]
+
+
+def test_what_an_operator_adds_reaches_the_pods_of_that_row_alone() -> None:
+    added = {
+        "extraEnv": [{"name": "OWN", "value": "1"}],
+        "extraVolumes": [{"name": "own", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "own", "mountPath": "/own"}],
+        "extraContainers": [{"name": "beside", "image": "registry.example.com/beside:1"}],
+        "podLabels": {"own": "label"},
+        "podAnnotations": {"own": "annotation"},
+        "runtimeClassName": "sandboxed",
+        "affinity": {"podAntiAffinity": {}},
+    }
+    own = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "own"}}
+    values = {"services": {"gateway": added}, "extraObjects": [own]}
+    documents = render(overlay(mode_values("minimal"), values))
+    assert own in documents
+    for name, deployment in by_kind(documents, "Deployment").items():
+        template = deployment["spec"]["template"]
+        spec, first = template["spec"], template["spec"]["containers"][0]
+        found = {
+            "extraEnv": added["extraEnv"][0] in first["env"],
+            "extraVolumes": added["extraVolumes"][0] in spec["volumes"],
+            "extraVolumeMounts": added["extraVolumeMounts"][0] in first["volumeMounts"],
+            "extraContainers": added["extraContainers"][0] in spec["containers"],
+            "podLabels": template["metadata"]["labels"].get("own") == "label",
+            "podAnnotations": template["metadata"]["annotations"].get("own") == "annotation",
+            "runtimeClassName": spec.get("runtimeClassName") == "sandboxed",
+            "affinity": spec.get("affinity") == added["affinity"],
+        }
+        assert set(found.values()) == {"gateway" in name}, (name, found)
 
 
 def test_diagnostic_mode_sleeps_and_mounts_no_secret() -> None:
