@@ -1,0 +1,1 @@
+"""Commercial half: who buys what at which price, and the documents that ask for the money."""

@@ -1,0 +1,1 @@
+"""Plans, their versions and prices, and the prices in force for a customer."""

@@ -1,0 +1,229 @@
+"""SQL of plans, prices and rate cards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from chassis.database import Connection
+from invoicing.catalog.domain import (
+    CardEntry,
+    PlanPrice,
+    PlanVersion,
+    PriceKind,
+    Settlement,
+    Timing,
+    VersionState,
+)
+from kernel.period import Every, Unit
+
+PRICE_COLUMNS = (
+    "p.price_id, p.code AS price_code, p.description, p.kind, p.meter, p.dimensions, p.pricing,"
+    " p.settlement, p.timing, p.tax_category"
+)
+_VERSION_COLUMNS = (
+    "v.code, v.version, v.name, v.state, v.interval_count, v.interval_unit, v.features,"
+    " v.create_time, v.publish_time"
+)
+
+
+async def take_version(tx: Connection, tenant_id: UUID, code: str) -> int:
+    """The number of the plan's next version; of two that race, the second gets the one after."""
+    version: int = await tx.fetchval(
+        "INSERT INTO plan (tenant_id, code, last_version) VALUES ($1, $2, 1)"
+        " ON CONFLICT (tenant_id, code) DO UPDATE SET last_version = plan.last_version + 1"
+        " RETURNING last_version",
+        tenant_id,
+        code,
+    )
+    return version
+
+
+async def insert_version(tx: Connection, tenant_id: UUID, plan: PlanVersion) -> None:
+    await tx.execute(
+        "INSERT INTO plan_version (tenant_id, code, version, name, state, interval_count,"
+        " interval_unit, features, create_time) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        tenant_id,
+        plan.code,
+        plan.version,
+        plan.name,
+        plan.state.value,
+        plan.every.count,
+        plan.every.unit.value,
+        list(plan.features),
+        plan.create_time,
+    )
+    await tx.executemany(
+        "INSERT INTO price (tenant_id, price_id, plan_code, plan_version, position, code,"
+        " description, kind, meter, dimensions, pricing, settlement, timing, tax_category)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb, $11::jsonb, $12, $13, $14)",
+        [
+            (
+                tenant_id,
+                price.price_id,
+                plan.code,
+                plan.version,
+                position,
+                price.code,
+                price.description,
+                price.kind.value,
+                price.meter,
+                json.dumps(price.dimensions),
+                json.dumps(price.document),
+                price.settlement.value,
+                price.timing.value,
+                price.tax_category,
+            )
+            for position, price in enumerate(plan.prices)
+        ],
+    )
+
+
+async def save_published(tx: Connection, tenant_id: UUID, plan: PlanVersion) -> None:
+    """Freeze a version and make it the one that new subscriptions take."""
+    await tx.execute(
+        "UPDATE plan_version SET state = $4, publish_time = $5"
+        " WHERE tenant_id = $1 AND code = $2 AND version = $3",
+        tenant_id,
+        plan.code,
+        plan.version,
+        plan.state.value,
+        plan.publish_time,
+    )
+    await tx.execute(
+        "UPDATE plan SET default_version = $3 WHERE tenant_id = $1 AND code = $2",
+        tenant_id,
+        plan.code,
+        plan.version,
+    )
+
+
+async def find_default_version(tx: Connection, tenant_id: UUID, code: str) -> int | None:
+    """The published version that new subscriptions take, 0 where there is none yet, None where
+    there is no such plan."""
+    row = await tx.fetchrow(
+        "SELECT default_version FROM plan WHERE tenant_id = $1 AND code = $2", tenant_id, code
+    )
+    return None if row is None else row["default_version"] or 0
+
+
+async def find_version(
+    tx: Connection, tenant_id: UUID, code: str, version: int, *, lock: bool = False
+) -> PlanVersion | None:
+    row = await tx.fetchrow(
+        f"SELECT {_VERSION_COLUMNS} FROM plan_version AS v"
+        " WHERE v.tenant_id = $1 AND v.code = $2 AND v.version = $3"
+        + (" FOR UPDATE" if lock else ""),
+        tenant_id,
+        code,
+        version,
+    )
+    if row is None:
+        return None
+    prices = await _prices_of(tx, tenant_id, [code])
+    return _version(row, prices.get((code, version), []))
+
+
+async def list_versions(
+    tx: Connection, tenant_id: UUID, after: tuple[str, int], limit: int
+) -> list[PlanVersion]:
+    rows = await tx.fetch(
+        f"SELECT {_VERSION_COLUMNS} FROM plan_version AS v"
+        " WHERE v.tenant_id = $1 AND (v.code, v.version) > ($2, $3)"
+        " ORDER BY v.code, v.version LIMIT $4",
+        tenant_id,
+        *after,
+        limit,
+    )
+    prices = await _prices_of(tx, tenant_id, sorted({row["code"] for row in rows}))
+    return [_version(row, prices.get((row["code"], row["version"]), [])) for row in rows]
+
+
+async def list_card_entries(
+    tx: Connection, tenant_id: UUID, customer_ids: Sequence[str], ended_after: datetime
+) -> dict[str, list[tuple[CardEntry, tuple[str, ...]]]]:
+    """Usage prices by customer, older subscriptions first, each with its plan's features."""
+    rows = await tx.fetch(
+        f"SELECT s.customer_id, i.subscription_item_id, s.plan_code, s.anchor_time,"
+        f" s.interval_count, s.interval_unit, s.time_zone, s.start_time, s.end_time,"
+        f" v.features, {PRICE_COLUMNS}"
+        " FROM subscription AS s"
+        " JOIN plan_version AS v ON v.tenant_id = s.tenant_id AND v.code = s.plan_code"
+        "  AND v.version = s.plan_version"
+        " JOIN subscription_item AS i ON i.tenant_id = s.tenant_id"
+        "  AND i.subscription_id = s.subscription_id"
+        " JOIN price AS p ON p.tenant_id = i.tenant_id AND p.price_id = i.price_id"
+        " WHERE s.tenant_id = $1 AND s.customer_id = ANY ($2)"
+        "  AND (s.end_time IS NULL OR (s.end_time > $3 AND s.end_time > s.start_time))"
+        " ORDER BY s.customer_id, s.start_time, s.subscription_id, i.position",
+        tenant_id,
+        list(customer_ids),
+        ended_after,
+    )
+    found: dict[str, list[tuple[CardEntry, tuple[str, ...]]]] = {}
+    for row in rows:
+        entry = CardEntry(
+            price=price_of(row),
+            subscription_item_id=row["subscription_item_id"],
+            plan_code=row["plan_code"],
+            anchor_time=row["anchor_time"],
+            every=every_of(row),
+            time_zone=row["time_zone"],
+            start_time=row["start_time"],
+            end_time=row["end_time"],
+        )
+        found.setdefault(row["customer_id"], []).append((entry, tuple(row["features"])))
+    return found
+
+
+async def _prices_of(
+    tx: Connection, tenant_id: UUID, codes: Sequence[str]
+) -> dict[tuple[str, int], list[PlanPrice]]:
+    rows = await tx.fetch(
+        f"SELECT p.plan_code, p.plan_version, {PRICE_COLUMNS} FROM price AS p"
+        " WHERE p.tenant_id = $1 AND p.plan_code = ANY ($2)"
+        " ORDER BY p.plan_code, p.plan_version, p.position",
+        tenant_id,
+        list(codes),
+    )
+    prices: dict[tuple[str, int], list[PlanPrice]] = {}
+    for row in rows:
+        prices.setdefault((row["plan_code"], row["plan_version"]), []).append(price_of(row))
+    return prices
+
+
+def every_of(row: asyncpg.Record) -> Every:
+    return Every(row["interval_count"], Unit(row["interval_unit"]))
+
+
+def price_of(row: asyncpg.Record) -> PlanPrice:
+    return PlanPrice(
+        price_id=row["price_id"],
+        code=row["price_code"],
+        description=row["description"],
+        kind=PriceKind(row["kind"]),
+        meter=row["meter"],
+        dimensions=json.loads(row["dimensions"]),
+        document=json.loads(row["pricing"]),
+        settlement=Settlement(row["settlement"]),
+        timing=Timing(row["timing"]),
+        tax_category=row["tax_category"],
+    )
+
+
+def _version(row: asyncpg.Record, prices: Sequence[PlanPrice]) -> PlanVersion:
+    return PlanVersion(
+        code=row["code"],
+        version=row["version"],
+        name=row["name"],
+        state=VersionState(row["state"]),
+        prices=tuple(prices),
+        every=every_of(row),
+        features=tuple(row["features"]),
+        create_time=row["create_time"],
+        publish_time=row["publish_time"],
+    )

@@ -1,0 +1,1 @@
+"""Getting the money: payment attempts, dunning, recharges."""

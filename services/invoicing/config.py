@@ -1,0 +1,16 @@
+"""Settings of invoicing beside those that every service has."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from chassis.settings import Settings
+
+
+class Config(Settings):
+    """Read from TOLLGATE_<FIELD>."""
+
+    # Customers billed at once in one process: each waits mostly for metering and the database.
+    billing_parallelism: int = Field(default=8, ge=1, le=64)
+    # How long after a period's end the service bills it by itself, so that late events count.
+    grace_seconds: int = Field(default=3_600, ge=0, le=864_000)

@@ -1,0 +1,118 @@
+"""SQL of customers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import asyncpg
+
+from chassis.database import Connection
+from invoicing.customers.domain import Customer
+
+_COLUMNS = (
+    "customer_id, name, email, address, country, tax_id, time_zone, currency, suspended,"
+    " create_time, rate_card_version"
+)
+
+
+async def insert_customer(tx: Connection, tenant_id: UUID, customer: Customer) -> bool:
+    """False where a customer of that id exists."""
+    return bool(
+        await tx.fetchval(
+            f"INSERT INTO customer (tenant_id, {_COLUMNS})"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+            " ON CONFLICT (tenant_id, customer_id) DO NOTHING RETURNING true",
+            tenant_id,
+            customer.customer_id,
+            customer.name,
+            customer.email,
+            list(customer.address),
+            customer.country,
+            customer.tax_id,
+            customer.time_zone,
+            customer.currency,
+            customer.suspended,
+            customer.create_time,
+            customer.rate_card_version,
+        )
+    )
+
+
+async def find_customer(tx: Connection, tenant_id: UUID, customer_id: str) -> Customer | None:
+    row = await tx.fetchrow(
+        f"SELECT {_COLUMNS} FROM customer WHERE tenant_id = $1 AND customer_id = $2",
+        tenant_id,
+        customer_id,
+    )
+    return None if row is None else _customer(row)
+
+
+async def lock_customer(tx: Connection, tenant_id: UUID, customer_id: str) -> Customer | None:
+    """The customer, held until the transaction ends: what it has changes one after the other."""
+    row = await tx.fetchrow(
+        f"SELECT {_COLUMNS} FROM customer WHERE tenant_id = $1 AND customer_id = $2 FOR UPDATE",
+        tenant_id,
+        customer_id,
+    )
+    return None if row is None else _customer(row)
+
+
+async def list_customers(tx: Connection, tenant_id: UUID, after: str, limit: int) -> list[Customer]:
+    rows = await tx.fetch(
+        f"SELECT {_COLUMNS} FROM customer WHERE tenant_id = $1 AND customer_id > $2"
+        " ORDER BY customer_id LIMIT $3",
+        tenant_id,
+        after,
+        limit,
+    )
+    return [_customer(row) for row in rows]
+
+
+async def find_customers(
+    tx: Connection, tenant_id: UUID, customer_ids: Sequence[str]
+) -> dict[str, Customer]:
+    rows = await tx.fetch(
+        f"SELECT {_COLUMNS} FROM customer WHERE tenant_id = $1 AND customer_id = ANY ($2)",
+        tenant_id,
+        list(customer_ids),
+    )
+    return {row["customer_id"]: _customer(row) for row in rows}
+
+
+async def save_suspension(
+    tx: Connection, tenant_id: UUID, customer_id: str, suspended: bool
+) -> None:
+    await tx.execute(
+        "UPDATE customer SET suspended = $3 WHERE tenant_id = $1 AND customer_id = $2",
+        tenant_id,
+        customer_id,
+        suspended,
+    )
+
+
+async def raise_rate_card_version(tx: Connection, tenant_id: UUID, customer_id: str) -> int:
+    """The next version of the customer's rate card, or 0 where there is no such customer."""
+    version: int | None = await tx.fetchval(
+        "UPDATE customer SET rate_card_version = rate_card_version + 1"
+        " WHERE tenant_id = $1 AND customer_id = $2 RETURNING rate_card_version",
+        tenant_id,
+        customer_id,
+    )
+    return version or 0
+
+
+def _customer(row: asyncpg.Record) -> Customer:
+    return Customer(
+        customer_id=row["customer_id"],
+        name=row["name"],
+        email=row["email"],
+        address=tuple(row["address"]),
+        country=row["country"],
+        tax_id=row["tax_id"],
+        time_zone=row["time_zone"],
+        currency=row["currency"],
+        suspended=row["suspended"],
+        create_time=row["create_time"],
+        rate_card_version=row["rate_card_version"],
+    )

@@ -1,0 +1,1 @@
+"""Bills: what is due, and the documents that say so."""

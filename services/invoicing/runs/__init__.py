@@ -1,0 +1,1 @@
+"""Billing runs: every customer once per period, whatever crashes."""

@@ -1,0 +1,1 @@
+"""Which customer has which plan, in which periods."""

@@ -1,0 +1,159 @@
+"""Words in which the tests of invoicing speak to the services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from chassis.peers import RemoteRefusal
+from chassis.refusals import from_rpc_error
+from tests.support.services import credential
+from tollgate.invoicing.v1 import (
+    catalog_pb2,
+    catalog_pb2_grpc,
+    customer_pb2,
+    customer_pb2_grpc,
+    invoice_pb2,
+    invoice_pb2_grpc,
+    subscription_pb2,
+    subscription_pb2_grpc,
+)
+from tollgate.type.v1 import price_pb2
+
+
+def at(*parts: int) -> Timestamp:
+    """The timestamp of a UTC wall time: `at(2025, 1, 31)`."""
+    stamp = Timestamp()
+    stamp.FromDatetime(datetime(*parts, tzinfo=UTC))  # type: ignore[misc, arg-type]
+    return stamp
+
+
+def moment(stamp: Timestamp) -> datetime:
+    return stamp.ToDatetime(tzinfo=UTC)
+
+
+def fixed(amount: str, *, code: str = "base", asset: str = "USD", **fields: Any) -> Any:
+    """A fixed monthly fee."""
+    return catalog_pb2.PlanPrice(
+        code=code,
+        description="Base fee",
+        kind=catalog_pb2.PRICE_KIND_FIXED,
+        pricing=price_pb2.Price(asset=asset, flat=price_pb2.FlatModel(amount=amount)),
+        **fields,
+    )
+
+
+def seat(amount: str, *, code: str = "seat", asset: str = "USD", **fields: Any) -> Any:
+    """A price per seat."""
+    unit = price_pb2.UnitModel(unit_price=amount)
+    return catalog_pb2.PlanPrice(
+        code=code,
+        description="Seat",
+        kind=catalog_pb2.PRICE_KIND_SEAT,
+        pricing=price_pb2.Price(asset=asset, seat=price_pb2.SeatModel(unit=unit)),
+        **fields,
+    )
+
+
+def usage(pricing: price_pb2.Price, *, meter: str, code: str = "usage", **fields: Any) -> Any:
+    """A price of a meter."""
+    return catalog_pb2.PlanPrice(
+        code=code,
+        description=f"Usage of {meter}",
+        kind=catalog_pb2.PRICE_KIND_USAGE,
+        meter=meter,
+        pricing=pricing,
+        **fields,
+    )
+
+
+class Books:
+    """A tenant's invoicing, through gRPC as our own operator program."""
+
+    def __init__(self, channel: grpc.aio.Channel, tenant_id: UUID) -> None:
+        self.tenant_id = tenant_id
+        self.customers = customer_pb2_grpc.CustomerServiceStub(channel)
+        self.catalog = catalog_pb2_grpc.CatalogServiceStub(channel)
+        self.subscriptions = subscription_pb2_grpc.SubscriptionServiceStub(channel)
+        self.invoices = invoice_pb2_grpc.InvoiceServiceStub(channel)
+        self.taxes = invoice_pb2_grpc.TaxServiceStub(channel)
+        self.sellers = invoice_pb2_grpc.SellerServiceStub(channel)
+
+    async def call(self, method: Callable[..., Any], request: Any) -> Any:
+        """Call a method; raises RemoteRefusal with the reason and facts."""
+        if "request_id" in request.DESCRIPTOR.fields_by_name and not request.request_id:
+            request.request_id = uuid4().hex
+        try:
+            return await method(request, metadata=credential(self.tenant_id), timeout=20)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from None
+
+    async def refused(self, method: Callable[..., Any], request: Any) -> RemoteRefusal:
+        """The refusal that a call ends with."""
+        try:
+            await self.call(method, request)
+        except RemoteRefusal as refusal:
+            return refusal
+        raise AssertionError(f"{request.DESCRIPTOR.name} was not refused")
+
+    async def customer(self, customer_id: str = "acme", **fields: Any) -> Any:
+        given = {"name": "Acme Ltd", "country": "GB", "currency": "USD"} | fields
+        answer = await self.call(
+            self.customers.CreateCustomer,
+            customer_pb2.CreateCustomerRequest(
+                customer=customer_pb2.Customer(customer_id=customer_id, **given)
+            ),
+        )
+        return answer.customer
+
+    async def draft(self, *prices: Any, code: str = "pro", **fields: Any) -> Any:
+        plan = catalog_pb2.Plan(code=code, name=code.title(), prices=prices, **fields)
+        answer = await self.call(self.catalog.CreatePlan, catalog_pb2.CreatePlanRequest(plan=plan))
+        return answer.plan
+
+    async def publish(self, *prices: Any, code: str = "pro", **fields: Any) -> Any:
+        draft = await self.draft(*prices, code=code, **fields)
+        answer = await self.call(
+            self.catalog.PublishPlan,
+            catalog_pb2.PublishPlanRequest(code=code, version=draft.version),
+        )
+        return answer.plan
+
+    async def subscribe(
+        self, customer_id: str = "acme", plan_code: str = "pro", **fields: Any
+    ) -> Any:
+        answer = await self.call(
+            self.subscriptions.CreateSubscription,
+            subscription_pb2.CreateSubscriptionRequest(
+                customer_id=customer_id, plan_code=plan_code, **fields
+            ),
+        )
+        return answer.subscription
+
+    async def cancel(self, subscription_id: str, *, immediately: bool = False) -> Any:
+        answer = await self.call(
+            self.subscriptions.CancelSubscription,
+            subscription_pb2.CancelSubscriptionRequest(
+                subscription_id=subscription_id, immediately=immediately
+            ),
+        )
+        return answer.subscription
+
+    async def rate_card(self, customer_id: str = "acme") -> Any:
+        answer = await self.call(
+            self.catalog.GetRateCards,
+            catalog_pb2.GetRateCardsRequest(customer_ids=[customer_id]),
+        )
+        return answer.rate_cards[0]
+
+    async def list_invoices(self, customer_id: str = "") -> list[Any]:
+        answer = await self.call(
+            self.invoices.ListInvoices,
+            invoice_pb2.ListInvoicesRequest(customer_id=customer_id, page_size=1_000),
+        )
+        return list(answer.invoices)
