@@ -90,7 +90,9 @@ def test_every_reason_in_a_contract_is_a_refusal_of_the_service(service: str) ->
 @pytest.mark.parametrize("service", SERVICES)
 def test_what_changes_something_carries_a_key(service: str) -> None:
     """A request that creates, changes or moves has a request_id, itself or in each of its items."""
-    changing = re.compile(r"^(Create|Set|Attach|Publish|Archive|Cancel|Start|Retry|Revoke|Advance|Post|Place|Capture)")  # fmt: skip
+    changing = re.compile(
+        r"^(Create|Set|Attach|Publish|Archive|Cancel|Start|Retry|Revoke|Advance|Post|Place|Capture)"
+    )
     for method in methods(service):
         if not changing.match(method.name):
             continue

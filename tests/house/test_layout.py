@@ -14,7 +14,15 @@ SERVICES = ("metering", "wallet", "invoicing", "gateway", "identity")
 LINES_MAX = 500
 
 # In a service, what a file is called says what it holds.
-CAPABILITY_FILES = {"__init__.py", "rpc.py", "wire.py", "operations.py", "domain.py", "store.py", "jobs.py"}  # fmt: skip
+CAPABILITY_FILES = {
+    "__init__.py",
+    "rpc.py",
+    "wire.py",
+    "operations.py",
+    "domain.py",
+    "store.py",
+    "jobs.py",
+}
 SERVICE_FILES = CAPABILITY_FILES | {"app.py", "config.py", "__main__.py"}
 # Folders whose files are named freely: rules, migrations, and what is a peer rather than a part.
 FREE_FOLDERS = {"domain", "migrations", "versions", "providers", "sandbox", "templates"}
