@@ -92,7 +92,7 @@ _SIGNATURES = (
     "outbox_lease(uuid, integer)",
     "outbox_release(uuid)",
     "outbox_pending(integer)",
-    "outbox_mark_published(uuid, uuid[])",
+    "outbox_mark_published(uuid, uuid[], text)",
     "outbox_reopen(uuid)",
     "inbox_due(integer, integer)",
     "inbox_unpark(text[])",

@@ -1,12 +1,12 @@
--- Whether `relay` may publish now: it holds the lease, or nobody does.
-CREATE FUNCTION {schema}.outbox_lease(relay uuid, lease_seconds integer) RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
-BEGIN
+-- The stream's last entry where `relay` may publish now (it holds the lease, or nobody does), else
+-- null.
+CREATE FUNCTION {schema}.outbox_lease(relay uuid, lease_seconds integer) RETURNS text
+LANGUAGE sql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
     UPDATE outbox_relay
        SET holder = relay, lease_end_time = clock_timestamp() + make_interval(secs => lease_seconds)
-     WHERE holder IS NOT DISTINCT FROM relay OR lease_end_time < clock_timestamp();
-    RETURN FOUND;
-END $$
+     WHERE holder IS NOT DISTINCT FROM relay OR lease_end_time < clock_timestamp()
+    RETURNING last_entry
+$$
 --;
 CREATE FUNCTION {schema}.outbox_release(relay uuid) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
@@ -27,10 +27,11 @@ $$
 --;
 -- Marks what is published, unless another relay has taken over: that one may know that the stream
 -- was emptied in between, and its judgement stands.
-CREATE FUNCTION {schema}.outbox_mark_published(relay uuid, message_ids uuid[]) RETURNS boolean
+CREATE FUNCTION {schema}.outbox_mark_published(relay uuid, message_ids uuid[], entry text)
+RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
 BEGIN
-    PERFORM FROM outbox_relay WHERE holder = relay FOR SHARE;
+    UPDATE outbox_relay SET last_entry = entry WHERE holder = relay;
     IF NOT FOUND THEN
         RETURN false;
     END IF;
@@ -40,15 +41,16 @@ BEGIN
     RETURN true;
 END $$
 --;
--- Makes every message that is still kept unpublished again; returns how many.
+-- Makes every message that is still kept unpublished again, for whatever stream there is now;
+-- returns how many.
 CREATE FUNCTION {schema}.outbox_reopen(relay uuid) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
 DECLARE
     reopened bigint;
 BEGIN
-    PERFORM FROM outbox_relay WHERE holder = relay FOR SHARE;
+    UPDATE outbox_relay SET last_entry = '0-0' WHERE holder = relay;
     IF NOT FOUND THEN
-        RETURN -1;
+        RETURN 0;
     END IF;
     UPDATE outbox SET published_time = NULL WHERE published_time IS NOT NULL;
     GET DIAGNOSTICS reopened = ROW_COUNT;

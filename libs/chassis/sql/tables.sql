@@ -20,7 +20,9 @@ CREATE INDEX outbox_published ON {schema}.outbox (create_time) WHERE published_t
 CREATE TABLE {schema}.outbox_relay (
     only_row boolean PRIMARY KEY DEFAULT true CONSTRAINT there_is_one_relay CHECK (only_row),
     holder uuid,
-    lease_end_time timestamptz NOT NULL DEFAULT '-infinity'
+    lease_end_time timestamptz NOT NULL DEFAULT '-infinity',
+    -- The stream's last entry as we wrote it. A stream that is behind it was emptied or restored.
+    last_entry text NOT NULL DEFAULT '0-0'
 )
 --;
 INSERT INTO {schema}.outbox_relay DEFAULT VALUES
