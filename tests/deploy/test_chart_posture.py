@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from tests.deploy.rendering import (
     KUBERNETES,
     LONG_RUNNING,

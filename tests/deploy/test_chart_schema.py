@@ -10,6 +10,7 @@ from typing import Any
 
 import helm_python
 import pytest
+
 from tests.deploy.rendering import (
     CHART,
     KUBERNETES,

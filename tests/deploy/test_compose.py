@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.deploy.rendering import ROOT, SERVICES
-from tests.deploy.test_chart_network import CALLS
 
 from chassis.settings import Settings
+from tests.deploy.rendering import ROOT, SERVICES
+from tests.deploy.test_chart_network import CALLS
 
 FOLDER = ROOT / "deploy" / "compose"
 TEXT = (FOLDER / "compose.yaml").read_text()

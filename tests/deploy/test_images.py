@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
 import sys
-import sysconfig
 import tomllib
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from tests.deploy.image import DOCKER, LOCK, PINNED, SELECTOR, image_path
 from tests.deploy.rendering import ROOT, SERVICES
 
-DOCKER = ROOT / "deploy" / "docker"
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-LOCK = (ROOT / "requirements.lock").read_text()
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
 
@@ -203,19 +200,6 @@ def test_the_pin_file_is_read_as_text_and_pins_no_made_up_digest() -> None:
 # --- what an image installs -----------------------------------------------------------------------
 
 
-def _selector() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("select", DOCKER / "select_requirements.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SELECTOR = _selector()
-PINNED: dict[str, str] = SELECTOR.requirements(LOCK)
-
-
 def test_the_lock_is_read_whole_and_every_part_carries_hashes() -> None:
     assert len(PINNED) == len(re.findall(r"^[a-zA-Z0-9_.-]+==", LOCK, flags=re.MULTILINE))
     assert "".join(PINNED.values()).count("--hash=sha256:") == LOCK.count("--hash=sha256:")
@@ -255,33 +239,6 @@ def test_the_stub_maker_has_what_it_needs() -> None:
         assert _needs(name) <= stubs, name
 
 
-def _environment(folder: Path, service: str) -> list[str]:
-    """The image's folders, as its stages copy them; returns its PYTHONPATH."""
-    packages = folder / "packages"
-    packages.mkdir()
-    site = Path(sysconfig.get_path("purelib"))
-    for name in SELECTOR.kept(service, set(PINNED)):
-        try:
-            files = metadata.files(name) or []
-        except metadata.PackageNotFoundError:  # pinned for another platform or Python
-            continue
-        for top in {file.parts[0] for file in files if file.parts[0] not in ("..", "__pycache__")}:
-            target = packages / top
-            if not (site / top).is_dir() or top.endswith(".dist-info"):
-                target.is_symlink() or target.symlink_to(site / top)
-                continue
-            # A namespace such as google or opentelemetry is shared by packages that stay and go.
-            for file in files:
-                if file.parts[0] == top and "__pycache__" not in file.parts:
-                    (packages / file).parent.mkdir(parents=True, exist_ok=True)
-                    (packages / file).symlink_to(site / file)
-    for tree in ("gen", "libs"):
-        (folder / tree).symlink_to(ROOT / tree)
-    (folder / "services").mkdir()
-    (folder / "services" / service).symlink_to(ROOT / "services" / service)
-    return [str(folder / part) for part in ("packages", "gen", "libs", "services")]
-
-
 def _python(path: list[str], code: str) -> subprocess.CompletedProcess[str]:
     """Run code with the standard library and these folders: no site, no .pth, no environment."""
     setup = f"import sys; sys.path[:] = [p for p in sys.path if 'site-packages' not in p] + {path}"
@@ -296,7 +253,7 @@ def _python(path: list[str], code: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_an_image_runs_its_own_service_and_knows_no_other(tmp_path: Path, service: str) -> None:
-    path = _environment(tmp_path, service)
+    path = image_path(tmp_path, service)
     absent = sorted(set(SERVICES) - {service})
     code = f"""
 import importlib, importlib.util

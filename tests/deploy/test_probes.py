@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
-from tests.deploy.rendering import LONG_RUNNING, ROOT, mode_values, pod_templates, render
 
 from chassis.health import Health
 from chassis.platform import Platform
 from chassis.server import serving_health
 from chassis.service import App, ServiceDefinition, running
 from chassis.settings import Settings
+from tests.deploy.rendering import LONG_RUNNING, ROOT, mode_values, pod_templates, render
 
 CHECK = "/grpc.health.v1.Health/Check"
 SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from tests.deploy.rendering import ROOT, SERVICES
 
 from chassis.embedded import EmbeddedPostgres
+from tests.deploy.rendering import ROOT, SERVICES
 
 PROVISION = ROOT / "deploy" / "docker" / "provision.py"
 SECRETS = ROOT / "deploy" / "compose" / "secrets.sh"

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from chassis.service import ServiceDefinition
+from chassis.settings import SettingsError
 from tests.deploy.rendering import (
     MODES,
     SERVICES,
@@ -16,9 +19,6 @@ from tests.deploy.rendering import (
     render,
 )
 from tests.deploy.test_compose import COMPOSE
-
-from chassis.service import ServiceDefinition
-from chassis.settings import SettingsError
 
 MOUNT = "/var/run/secrets/tollgate"
 SECRETS = {
