@@ -6,10 +6,11 @@ import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import grpc
+import structlog
 
 from chassis.auth import AUTHORIZATION, Credentials, Principal
 from chassis.call import Call, Environment
@@ -40,7 +41,7 @@ CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.use_local_subchannel_pool", 1),
 ]
 
-Response = TypeVar("Response")
+log = structlog.get_logger("chassis.peers")
 
 
 class PeerUnknown(Exception):
@@ -138,7 +139,7 @@ class IdentityResolver:
             if refusal.kind is Kind.UNAUTHENTICATED and refusal.reason != "CREDENTIAL_REFUSED":
                 raise
             # Our own credential was refused, or identity is away: no fault of the caller's key.
-            raise Unavailable("identity") from refusal
+            raise _identity_away(refusal) from refusal
         expires = answer.HasField("expire_time")
         return Principal(
             caller=f"key:{answer.key_id}",
@@ -165,9 +166,15 @@ class IdentityClock:
         except RemoteRefusal as refusal:
             if refusal.kind is Kind.NOT_FOUND:
                 raise
-            raise Unavailable("identity") from refusal
+            raise _identity_away(refusal) from refusal
         environment = ENVIRONMENTS[answer.environment]
         if not answer.HasField("test_clock"):
             return ClockReading(environment, None, 0)
         clock = answer.test_clock
         return ClockReading(environment, clock.time.ToDatetime(tzinfo=UTC), clock.version)
+
+
+def _identity_away(refusal: RemoteRefusal) -> Unavailable:
+    # The caller learns that it may try again; why it has to is for whoever runs this.
+    log.warning("identity_did_not_answer", reason=refusal.reason, why=refusal.message)
+    return Unavailable("identity")

@@ -158,7 +158,7 @@ def _serve_processes(
         for index in range(options.processes):
             if settings.metrics_listen:
                 environment["TOLLGATE_METRICS_LISTEN"] = _shifted(settings.metrics_listen, index)
-            command = [sys.executable, "-m", definition.name, options.command, CHILD, str(index)]
+            command = [sys.executable, "-m", _module(), options.command, CHILD, str(index)]
             children.append(subprocess.Popen(command, env=environment))
         return _wait_for(children)
 
@@ -204,6 +204,14 @@ def _reserve(address: str) -> Iterator[str]:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind((bare, port))
         yield f"{host}:{held.getsockname()[1]}"
+
+
+def _module() -> str:
+    """The module that `python -m` was told to run, for the children to run it too."""
+    spec = sys.modules["__main__"].__spec__
+    if spec is None:
+        raise SettingsError("--processes needs a program started with python -m")
+    return spec.name.removesuffix(".__main__")
 
 
 def _shifted(address: str, index: int) -> str:

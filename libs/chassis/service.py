@@ -70,6 +70,7 @@ class Running:
     address: str  # "host:port" of gRPC, empty where it only works
     health_address: str
     metrics_address: str
+    server: Server | None  # None where it only works
 
 
 @asynccontextmanager
@@ -118,6 +119,7 @@ async def running(
             server.address if server else "",
             health_address,
             metrics_address,
+            server,
         )
 
 
@@ -136,22 +138,28 @@ def _make_server(
 
 
 async def _watch(definition: ServiceDefinition, platform: Platform, health: Health) -> None:
+    logged: str | None = None
     while True:
         await asyncio.sleep(HEALTH_SECONDS)
-        await _look(definition, platform, health)
+        why_not = await _look(definition, platform, health)
+        if why_not != logged:
+            log.warning("not_serving", why=why_not) if why_not else log.info("serving_again")
+            logged = why_not
 
 
-async def _look(definition: ServiceDefinition, platform: Platform, health: Health) -> None:
-    """One look at what the service cannot do without: its database, its schema."""
+async def _look(definition: ServiceDefinition, platform: Platform, health: Health) -> str | None:
+    """One look at what the service cannot do without, its database and its schema; what is wrong.
+
+    It logs nothing: the first line that a program prints is where it listens.
+    """
     why_not: str | None = None
     try:
         async with platform.database.unscoped() as connection:
             await check_schema(connection, definition.name, definition.migrations)
     except (Refusal, SchemaUnfit) as error:
         why_not = str(error)
-    if why_not is not None and ("database: " + why_not) not in health.causes:
-        log.warning("not_serving", why=why_not)
     health.set("database", why_not)
+    return why_not
 
 
 @asynccontextmanager
