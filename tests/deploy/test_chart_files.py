@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.deploy.rendering import (
     CHART,
     MODES,
@@ -122,6 +124,23 @@ def test_the_how_tos_name_files_and_values_that_exist() -> None:
         for path in paths:
             # .env and secrets/ are made by the reader.
             assert (ROOT / path).exists() or path.endswith((".env", "/secrets")), path
+
+
+def test_the_external_secrets_fill_exactly_what_the_chart_mounts() -> None:
+    text = (CHART / "examples" / "external-secrets.yaml").read_text()
+    filled = {
+        (external["spec"]["target"]["name"], entry["secretKey"])
+        for external in yaml.safe_load_all(text)
+        for entry in external["spec"]["data"]
+    }
+    mounted = {
+        (source["secret"]["name"], item["key"])
+        for pod in pod_templates(render(mode_values("minimal")))
+        for volume in pod.spec["volumes"]
+        for source in volume.get("projected", {}).get("sources", [])
+        for item in source["secret"]["items"]
+    }
+    assert filled == mounted
 
 
 def test_every_mode_has_its_example() -> None:

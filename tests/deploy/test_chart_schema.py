@@ -10,6 +10,7 @@ from typing import Any
 
 import helm_python
 import pytest
+import yaml
 
 from tests.deploy.rendering import (
     CHART,
@@ -200,6 +201,9 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
      "raise maxReplicas"),
     ({"services": {"gateway": {"extraEnv": [{"name": "TOLLGATE_SERVICE_SECRET", "value": "x"}]}}},
      "set TOLLGATE_SERVICE_SECRET_FILE to a mounted file"),
+    ({"commonLabels": {"tollgate/role": "serve"}}, "commonLabels sets tollgate/role"),
+    ({"services": {"wallet": {"podLabels": {"app.kubernetes.io/component": "x"}}}},
+     "services.wallet.podLabels sets app.kubernetes.io/component"),
     ({"services": {"gateway": {"extraEnv": [{"name": "TOLLGATE_LISTEN", "value": "x"}]}}},
      "use the value made for it"),
 ]  # fmt: skip
@@ -218,6 +222,22 @@ def test_all_contradictions_are_told_at_once() -> None:
         render(values)
     assert "postgres.egress.to" in str(failed.value)
     assert "redis.egress.to" in str(failed.value)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_install_engine_takes_every_mode(mode: str) -> None:
+    """As `helm install` would: hooks are kept apart, guards come before what they guard."""
+    with helm_python.Config(storage_driver="memory") as engine:
+        release = engine.install(
+            chart(), "t", mode_values(mode), namespace="billing", dry_run="client"
+        )
+    kinds = [d["kind"] for d in yaml.safe_load_all(release["manifest"]) if d]
+    assert "Job" not in kinds
+    assert "Pod" not in kinds
+    assert kinds.count("Deployment") == 10
+    last_policy = max(n for n, kind in enumerate(kinds) if kind == "NetworkPolicy")
+    assert last_policy < kinds.index("Deployment")
+    assert "helm test t" in release["notes"]
 
 
 def test_the_chart_packages_and_renders_from_its_package() -> None:
