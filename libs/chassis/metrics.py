@@ -234,7 +234,7 @@ def render_text(metrics: Metrics) -> str:
         for sample, labels, value in samples(family):
             pairs = ",".join(f'{key}="{_escape(text)}"' for key, text in labels.items())
             lines.append(
-                f"{PREFIX}{sample}{{{pairs}}} {value:g}" if pairs else f"{PREFIX}{sample} {value:g}"
+                f"{PREFIX}{sample}{{{pairs}}} {value}" if pairs else f"{PREFIX}{sample} {value}"
             )
     return "\n".join(lines) + "\n"
 

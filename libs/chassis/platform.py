@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -36,7 +37,8 @@ async def open_platform(settings: Settings) -> AsyncIterator[Platform]:
     async with AsyncExitStack() as stack:
         metrics = Metrics()
         telemetry = Telemetry(settings.service, settings.otlp_endpoint, metrics)
-        stack.callback(telemetry.close)
+        # In a thread: the last export may wait for a collector, and calls are still ending.
+        stack.push_async_callback(asyncio.to_thread, telemetry.close)
         database = await stack.enter_async_context(
             Database(
                 settings.database_url.reveal(),
