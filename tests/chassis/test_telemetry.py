@@ -80,9 +80,86 @@ def test_a_label_that_is_not_bounded_is_caught() -> None:
 
 
 def test_every_metric_has_a_name_of_its_own_equal_to_its_attribute() -> None:
+    names = {attribute: family.name for attribute, family in vars(Metrics()).items()}
+    assert all(attribute == name for attribute, name in names.items())
+    assert len(names) > 30
+
+
+async def test_health_is_answered_without_a_credential_and_watched(echo: Echo) -> None:
+    async with grpc.aio.insecure_channel(echo.running.address) as channel:
+        check = channel.unary_unary("/grpc.health.v1.Health/Check")
+        assert await check(b"") == b"\x08\x01"
+        name = b"tollgate.echo.v1.EchoService"
+        assert await check(b"\x0a" + bytes([len(name)]) + name) == b"\x08\x01"
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await check(b"\x0a\x04nope")
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"")
+        assert await watch.read() == b"\x08\x01"
+        echo.running.health.set("test", "because of the test")
+        assert await watch.read() == b"\x08\x02"
+        echo.running.health.set("test", None)
+        assert await watch.read() == b"\x08\x01"
+        watch.cancel()
+
+
+class Collector:
+    """An OpenTelemetry collector that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.spans: list[trace_service_pb2.ExportTraceServiceRequest] = []
+        self.metrics: list[metrics_service_pb2.ExportMetricsServiceRequest] = []
+        self.server = grpc.aio.server()
+        prefix = "opentelemetry.proto.collector"
+        for service, request, kept in (
+            ("trace.v1.TraceService", trace_service_pb2.ExportTraceServiceRequest, self.spans),
+            (
+                "metrics.v1.MetricsService",
+                metrics_service_pb2.ExportMetricsServiceRequest,
+                self.metrics,
+            ),
+        ):
+            self.server.add_generic_rpc_handlers((self._handler(prefix, service, request, kept),))
+        self.port = self.server.add_insecure_port("127.0.0.1:0")
+
+    @staticmethod
+    def _handler(prefix: str, service: str, request: type, kept: list) -> grpc.GenericRpcHandler:
+        async def export(message: object, context: object) -> bytes:
+            kept.append(message)
+            return b""
+
+        handler = grpc.unary_unary_rpc_method_handler(export, request.FromString)
+        return grpc.method_handlers_generic_handler(f"{prefix}.{service}", {"Export": handler})
+
+
+@pytest.fixture
+async def collector() -> AsyncIterator[Collector]:
+    made = Collector()
+    await made.server.start()
+    yield made
+    await made.server.stop(0)
+
+
+async def test_a_call_becomes_a_span_of_its_callers_trace(
+    fresh_database: MakeDatabase, services: Services, collector: Collector
+) -> None:
+    database = await probe_database(fresh_database)
+    endpoint = f"http://127.0.0.1:{collector.port}"
+    running = await services.run(definition(), database, otlp_endpoint=endpoint)
+    stub = EchoStub(await services.channel(running))
+    parent = f"00-{TRACE_ID}-00f067aa0ba902b7-01"
+    answer = await stub.Describe(text(""), metadata=(*OPERATOR, ("traceparent", parent)))
+    ours = answer.value.split(" ")[-1]
+    assert ours.startswith(f"00-{TRACE_ID}-")
+    assert ours != parent
+    await asyncio.to_thread(running.platform.telemetry.close)
+    await until(lambda: collector.spans and collector.metrics, what="the export")
+    span = collector.spans[0].resource_spans[0].scope_spans[0].spans[0]
+    assert span.trace_id.hex() == TRACE_ID
+    assert span.parent_span_id.hex() == "00f067aa0ba902b7"
+    assert span.name == "tollgate.echo.v1.EchoService/Describe"
     exported = collector.metrics[-1].resource_metrics[0].scope_metrics[0].metrics
-    names = {metric.name for metric in exported}
-    assert "tollgate_rpc_duration_seconds_count" in names
+    assert "tollgate_rpc_duration_seconds_count" in {metric.name for metric in exported}
 
 
 async def test_without_a_collector_the_callers_trace_just_travels_on(echo: Echo) -> None:
