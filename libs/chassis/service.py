@@ -48,6 +48,8 @@ class App:
     jobs: list[Job] = field(default_factory=list)
     resolver: KeyResolver | None = None
     clock_source: ClockSource | None = None
+    # Ways in other than gRPC, open while the process serves. They raise PortInUse as gRPC does.
+    doors: list[Callable[[], AbstractAsyncContextManager[object]]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,8 @@ async def running(
         server = None
         health_address = ""
         if serve:
+            for door in app.doors:
+                await stack.enter_async_context(door())
             server = _make_server(definition, settings, platform, app, health)
             await server.start(shared=shared_port)
             stack.push_async_callback(server.drain, settings.drain_seconds)
