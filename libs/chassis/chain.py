@@ -141,7 +141,11 @@ class Chain:
             else:
                 response = await self._run(method, request, call, remaining)
         except asyncio.CancelledError:
-            self._record(method, "CANCELLED", started)
+            # The transport cancels for two reasons, and only the clock tells which it was.
+            late = remaining is not None and time.perf_counter() - started >= remaining
+            if late:
+                self._metrics.rpc_deadline_exceeded_total.of().add()
+            self._record(method, "DEADLINE_EXCEEDED" if late else "CANCELLED", started)
             raise
         except Exception as error:
             failure = self._fail(method, error)

@@ -87,6 +87,8 @@ async def _run(
 async def _run_until_told(
     definition: ServiceDefinition, settings: Settings, serves: bool, works: bool, child: int
 ) -> int:
+    if not settings.service_secret:
+        raise SettingsError("TOLLGATE_SERVICE_SECRET is not set; services know each other by it")
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

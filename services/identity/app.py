@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from chassis.platform import Platform
-from chassis.program import App, ServiceDefinition
+from chassis.program import App, Job, ServiceDefinition
+from chassis.relay import Relay
 from chassis.server import bind
 from identity.clocks.operations import ClockOperations
 from identity.clocks.rpc import TestClockService
@@ -36,6 +37,8 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
             bind(KeyService(keys), SERVICES["KeyService"]),
             bind(TestClockService(clocks), SERVICES["TestClockService"]),
         ],
+        # It sends no messages yet; the relay also sweeps request keys that nobody repeats any more.
+        jobs=[Job("relay", Relay(platform.database, platform.redis, platform.service).run)],
         resolver=keys,
         clock_source=clocks,
     )

@@ -139,6 +139,8 @@ async def test_a_handler_is_cancelled_when_its_callers_time_is_over(echo: Echo) 
     reason = await outcome(echo.stub.Echo(text("hold"), metadata=OPERATOR, timeout=0.2))
     assert reason == "DEADLINE_EXCEEDED"
     await until(lambda: echo.servicer.cancelled == 1, what="the handler's cancellation")
+    exceeded = echo.running.platform.metrics.rpc_deadline_exceeded_total.of()
+    await until(lambda: exceeded.value == 1, what="the count of calls that ran out of time")
 
 
 async def test_a_call_without_a_deadline_gets_one(

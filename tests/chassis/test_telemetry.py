@@ -6,9 +6,13 @@ import asyncio
 import json
 import re
 import uuid
+from collections.abc import AsyncIterator
 
+import grpc
 import pytest
 import structlog
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from chassis.auth import make_api_key
 from chassis.call import Environment
@@ -19,6 +23,7 @@ from tests.conftest import MakeDatabase
 from tests.support.echo import EchoStub, definition, text
 from tests.support.probe import probe_database
 from tests.support.services import Services, credential
+from tests.support.waiting import until
 
 OPERATOR = credential(uuid.UUID(int=1))
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -9,11 +9,11 @@ from uuid import UUID
 
 import grpc
 import pytest
-from tests.support.databases import FreshDatabase
-from tests.support.services import Services, credential
 
 from chassis.call import Environment
 from chassis.service import Running
+from tests.support.databases import FreshDatabase
+from tests.support.services import Services, credential
 from tollgate.identity.v1 import identity_service_pb2 as pb
 from tollgate.identity.v1 import identity_service_pb2_grpc as rpc
 from tollgate.identity.v1 import tenant_pb2

@@ -9,11 +9,11 @@ from uuid import UUID
 import asyncpg
 import grpc
 import pytest
+
+from chassis.call import Environment
 from tests.identity.conftest import Identity
 from tests.support.refusals import outcome, refuses
 from tests.support.services import credential
-
-from chassis.call import Environment
 from tollgate.identity.v1 import identity_service_pb2 as pb
 from tollgate.identity.v1 import tenant_pb2
 

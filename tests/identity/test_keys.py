@@ -9,12 +9,12 @@ from uuid import UUID
 import asyncpg
 import grpc
 import pytest
+
+from chassis.auth import parse_api_key
 from tests.identity.conftest import Identity, bearer, now
 from tests.support.refusals import outcome, refuses
 from tests.support.services import PEPPER, Services, credential
 from tests.support.waiting import until
-
-from chassis.auth import parse_api_key
 from tollgate.identity.v1 import identity_service_pb2 as pb
 from tollgate.identity.v1 import identity_service_pb2_grpc as rpc
 from tollgate.identity.v1 import tenant_pb2

@@ -6,11 +6,11 @@ import asyncio
 from uuid import UUID
 
 import grpc
+
+from chassis.call import Environment
 from tests.identity.conftest import Identity, bearer
 from tests.support.refusals import refuses
 from tests.support.services import credential
-
-from chassis.call import Environment
 from tollgate.identity.v1 import identity_service_pb2 as pb
 from tollgate.identity.v1 import tenant_pb2
 
