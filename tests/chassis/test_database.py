@@ -7,11 +7,6 @@ import uuid
 
 import asyncpg
 import pytest
-from tests.conftest import MakeDatabase
-from tests.support.databases import FreshDatabase
-from tests.support.probe import probe_database
-from tests.support.proxy import CuttingProxy
-from tests.support.waiting import until
 
 from chassis.database import (
     CommitSwallowed,
@@ -21,6 +16,11 @@ from chassis.database import (
     OutcomeUnknown,
     dsn_with,
 )
+from tests.conftest import MakeDatabase
+from tests.support.databases import FreshDatabase
+from tests.support.probe import probe_database
+from tests.support.proxy import CuttingProxy
+from tests.support.waiting import until
 
 OURS = uuid.UUID(int=1)
 THEIRS = uuid.UUID(int=2)
