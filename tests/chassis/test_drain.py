@@ -55,9 +55,15 @@ async def start(database: FreshDatabase, *arguments: str, **settings: str) -> Pr
         cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
-    async with asyncio.timeout(30):
-        line = await process.stdout.readline()
-    address = json.loads(line)["listening"] if line.startswith(b"{") else ""
+    try:
+        async with asyncio.timeout(30):
+            line = await process.stdout.readline()
+        # Nothing on standard output: it ended, and says why on the other one.
+        address = json.loads(line)["listening"] if line else ""
+    except BaseException:
+        process.kill()
+        await process.wait()
+        raise
     return Program(process, address)
 
 
