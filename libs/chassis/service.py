@@ -24,6 +24,7 @@ from kernel.errors import Refusal
 HEALTH_SECONDS = 1.0  # between two looks at the database: readiness follows within ten
 JOB_PAUSE_SECONDS = 1.0  # before a job that failed is started again, doubled each time
 JOB_PAUSE_SECONDS_MAX = 30.0
+CANCEL_SECONDS = 1.0  # until a job that has not ended is cancelled again: it may be tidying up
 JOB_STEADY_SECONDS = 60.0  # after running this long, the next failure is a first one again
 
 log = structlog.get_logger("chassis.service")
@@ -172,9 +173,19 @@ async def _working(jobs: list[Job]) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        await _end(set(tasks))
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel until all have ended.
+
+    Once is not enough: below Python 3.12 `asyncio.wait_for`, through which the Redis client sends,
+    loses a cancellation that arrives in the moment its inner call is done.
+    """
+    while tasks:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        _, tasks = await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
 
 
 async def _keep_running(job: Job) -> None:
