@@ -46,4 +46,7 @@ maxmemory-policy noeviction"
 
 keep service_secret "$(random)"
 keep api_key_pepper "1:$(random)"
-keep sealing_key "$(random)"
+
+# What provider accounts name as file:<name>; gateway alone sees it.
+mkdir -p "$folder/providers"
+chmod 0755 "$folder/providers"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.deploy.rendering import (
     MODES,
+    ROOT,
     SERVICES,
     Document,
     by_kind,
@@ -210,6 +212,17 @@ def test_the_policies_and_the_addresses_agree() -> None:
         for peer, address in peers.items():
             assert address == f"t-tollgate-{peer}-headless.billing.svc:8443"
             assert f"t-tollgate-{peer}-headless" in by_kind(documents, "Service")
+
+
+def test_services_call_nobody_that_the_table_leaves_out() -> None:
+    """Read from the code: every peer that a service opens a channel to is one it may reach."""
+    seen = 0
+    for service in SERVICES:
+        for source in (ROOT / "services" / service).rglob("*.py"):
+            for called in re.findall(r"""channel\(\s*["'](\w+)["']""", source.read_text()):
+                assert (service, called) in CALLS, source
+                seen += 1
+    assert seen > 0
 
 
 def test_policies_can_be_left_to_a_mesh() -> None:

@@ -66,7 +66,9 @@ def test_every_container_meets_the_restricted_standard(pods: list[PodTemplate]) 
             assert all("hostPort" not in port for port in container.get("ports", [])), where
         for volume in pod.spec["volumes"]:
             kinds = set(volume) - {"name"}
-            assert kinds <= {"emptyDir", "projected", "configMap"}, f"{pod.owner}: {kinds}"
+            assert kinds <= {"emptyDir", "projected", "configMap", "secret"}, (
+                f"{pod.owner}: {kinds}"
+            )
 
 
 def test_every_container_can_write_to_tmp_and_nowhere_else(pods: list[PodTemplate]) -> None:

@@ -88,11 +88,10 @@ def test_a_program_mounts_its_own_secrets_and_no_others(mode: str) -> None:
             }
             if service == "identity":
                 wanted["api_key_pepper"] = ("tollgate-api-key-pepper", "pepper")
-            if service == "gateway":
-                wanted["sealing_key"] = ("tollgate-sealing-key", "key")
         assert _mounted(pod.spec) == wanted, pod.owner
         told = {k: v for k, v in environment(documents, pod).items() if k.endswith("_FILE")}
-        told.pop("SSL_CERT_FILE", None)
+        for certificates in ("SSL_CERT_FILE", "TOLLGATE_PROVIDER_CA_FILE"):
+            told.pop(certificates, None)
         mount = "/var/run/secrets/tollgate"
         assert told == {f"TOLLGATE_{f.upper()}_FILE": f"{mount}/{f}" for f in wanted}, pod.owner
 
@@ -145,9 +144,34 @@ def test_only_gateway_is_told_the_proxy() -> None:
     told = {
         pod.labels["app.kubernetes.io/component"]
         for pod in pod_templates(documents)
-        if "HTTPS_PROXY" in environment(documents, pod)
+        if environment(documents, pod).get("TOLLGATE_PROVIDER_PROXY")
+        == "http://proxy.internal:3128"
     }
     assert told == {"gateway"}
+
+
+def test_only_gateway_mounts_what_provider_accounts_name() -> None:
+    def mounting(mode: str) -> set[str]:
+        return {
+            pod.owner
+            for pod in pod_templates(render(mode_values(mode)))
+            for volume in pod.spec["volumes"]
+            if volume
+            == {
+                "name": "providers",
+                "secret": {"secretName": "billing-providers", "defaultMode": 0o440},
+            }
+        }
+
+    assert mounting("minimal") == set()
+    wanted = {"Deployment/t-tollgate-gateway-serve", "Deployment/t-tollgate-gateway-work"}
+    assert mounting("vpc") == wanted
+
+
+def test_gateway_knows_the_address_that_providers_are_told() -> None:
+    for mode, url in (("vpc", "https://notifications.example.com"), ("minimal", None)):
+        settings = by_kind(render(mode_values(mode)), "ConfigMap")["t-tollgate-gateway"]["data"]
+        assert settings.get("TOLLGATE_NOTIFICATIONS_URL") == url
 
 
 def test_one_switch_makes_every_program_safe_behind_a_pooler() -> None:

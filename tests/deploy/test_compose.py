@@ -28,6 +28,11 @@ def _service(name: str) -> dict[str, Any]:
     return found
 
 
+def filled(environment: dict[str, str]) -> dict[str, str]:
+    """Variables as Compose fills them in where .env leaves the defaults."""
+    return {k: re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", v) for k, v in environment.items()}
+
+
 def test_the_services_are_the_stores_the_one_shots_and_the_programs() -> None:
     assert sorted(COMPOSE["services"]) == sorted((*STORES, *ONCE, *PROGRAMS))
 
@@ -45,9 +50,14 @@ def test_every_container_is_hardened(name: str) -> None:
         assert forbidden not in service, forbidden
     # Written nowhere but to memory, and Postgres to its volume.
     assert all(mount.startswith("/") for mount in service["tmpfs"])
-    assert service.get("volumes", []) == (
-        ["postgres:/var/lib/postgresql"] if name == "postgres" else []
-    )
+    mounts = service.get("volumes", [])
+    if name == "postgres":
+        assert mounts == ["postgres:/var/lib/postgresql"]
+    elif name in ("gateway", "gateway-work"):
+        assert [m["target"] for m in mounts] == ["/var/run/secrets/tollgate-providers"]
+        assert all(m["read_only"] is True for m in mounts)
+    else:
+        assert mounts == []
 
 
 @pytest.mark.parametrize("name", [*STORES, *PROGRAMS])
@@ -130,7 +140,6 @@ def test_a_container_sees_its_own_secrets_and_no_others() -> None:
     for service in SERVICES:
         wanted = {f"{service}_database_url", "redis_url", "service_secret"}
         wanted |= {"api_key_pepper"} if service == "identity" else set()
-        wanted |= {"sealing_key"} if service == "gateway" else set()
         for name in (service, f"{service}-work"):
             assert _secret_names(_service(name)) == wanted, name
         assert _secret_names(_service(f"{service}-migrate")) == {f"{service}_migrate_database_url"}
@@ -171,18 +180,23 @@ def _made(folder: Path) -> str:
     return made.stdout
 
 
+def _texts(folder: Path) -> dict[str, str]:
+    return {file.name: file.read_text() for file in folder.iterdir() if file.is_file()}
+
+
 def test_secrets_are_made_once_and_closed_to_others(tmp_path: Path) -> None:
     folder = tmp_path / "secrets"
     _made(folder)
-    files = {file.name: file.read_text() for file in folder.iterdir()}
+    files = _texts(folder)
     # Everything that compose.yaml mounts, plus the password that the Redis files share.
     assert set(files) == set(COMPOSE["secrets"]) | {"redis_password"}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert {stat.S_IMODE(f.stat().st_mode) for f in folder.iterdir()} == {0o444}
+    assert {stat.S_IMODE((folder / name).stat().st_mode) for name in files} == {0o444}
+    assert (folder / "providers").is_dir()
     assert _made(folder) == ""
-    assert {file.name: file.read_text() for file in folder.iterdir()} == files
+    assert _texts(folder) == files
     passwords = re.findall(r"[0-9a-f]{64}", "".join(files.values()))
-    assert len(set(passwords)) == 1 + 2 * len(SERVICES) + 1 + 3
+    assert len(set(passwords)) == 1 + 2 * len(SERVICES) + 1 + 2
 
 
 def test_the_programs_settings_take_the_secrets(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ import pytest
 from chassis.embedded import EmbeddedPostgres, EmbeddedRedis
 from tests.deploy.image import image_path
 from tests.deploy.rendering import ROOT, SERVICES
-from tests.deploy.test_compose import COMPOSE
+from tests.deploy.test_compose import COMPOSE, filled
 
 CHECK = "/grpc.health.v1.Health/Check"
 SERVING = b"\x08\x01"
@@ -47,7 +47,7 @@ class Host:
         )
         # The stores listen on sockets here; all else in the DSNs stays as it was made.
         sockets = quote(str(postgres.place.sockets), safe="")
-        for file in self.secrets.iterdir():
+        for file in (f for f in self.secrets.iterdir() if f.is_file()):
             text = file.read_text()
             text = text.replace("@postgres:5432/tollgate", f"@/tollgate?host={sockets}&port=5432")
             if file.name == "redis_url":
@@ -61,8 +61,7 @@ class Host:
         service = name.removesuffix("-work").removesuffix("-migrate")
         mounted = {s["target"]: self.secrets / s["source"] for s in container["secrets"]}
         variables = {"TOLLGATE_SERVICE": service, "HOME": "/tmp", "PYTHONDONTWRITEBYTECODE": "1"}
-        for variable, value in container["environment"].items():
-            value = value.replace("${LOG_LEVEL:-info}", "info")
+        for variable, value in filled(container["environment"]).items():
             value = re.sub(r"^[\d.]+:\d+$", "127.0.0.1:0", value)
             variables[variable] = str(mounted[value]) if value in mounted else value
         code = (

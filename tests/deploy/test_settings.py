@@ -18,7 +18,7 @@ from tests.deploy.rendering import (
     pod_templates,
     render,
 )
-from tests.deploy.test_compose import COMPOSE
+from tests.deploy.test_compose import COMPOSE, filled
 
 MOUNT = "/var/run/secrets/tollgate"
 SECRETS = {
@@ -27,7 +27,6 @@ SECRETS = {
     "redis_url": "rediss://:secret@redis:6379/0",
     "service_secret": "s" * 64,
     "api_key_pepper": "1:" + "p" * 64,
-    "sealing_key": "0123456789abcdef" * 4,
 }
 
 
@@ -46,8 +45,7 @@ def _containers() -> Iterator[tuple[str, str, dict[str, str]]]:
     for name, container in COMPOSE["services"].items():
         service = name.removesuffix("-work").removesuffix("-migrate")
         if service in SERVICES:
-            variables = {k: v.replace("${LOG_LEVEL:-info}", "info")
-                         for k, v in container["environment"].items()}  # fmt: skip
+            variables = filled(container["environment"])
             yield f"compose: {name}", service, variables
 
 

@@ -50,6 +50,11 @@ limits:
   mountPath: /var/run/secrets/tollgate
   readOnly: true
 {{- end }}
+{{- if .providerSecret }}
+- name: providers
+  mountPath: /var/run/secrets/tollgate-providers
+  readOnly: true
+{{- end }}
 {{- if .root.Values.caBundle.configMapName }}
 - name: ca
   mountPath: /etc/tollgate/ca
@@ -73,6 +78,12 @@ limits:
             - key: {{ .key }}
               path: {{ .file }}
       {{- end }}
+{{- end }}
+{{- with .providerSecret }}
+- name: providers
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
 {{- end }}
 {{- if .root.Values.caBundle.configMapName }}
 - name: ca
@@ -155,10 +166,12 @@ readinessProbe:
 {{- define "tollgate.pod" -}}
 {{- $root := .root -}}
 {{- $secrets := list -}}
+{{- $providerSecret := "" -}}
 {{- if not $root.Values.diagnosticMode -}}
 {{- $secrets = fromYamlArray (include "tollgate.secrets" .) -}}
+{{- $providerSecret = ternary $root.Values.providers.secretName "" .facts.providers -}}
 {{- end -}}
-{{- $parts := dict "root" $root "secrets" $secrets -}}
+{{- $parts := dict "root" $root "secrets" $secrets "providerSecret" $providerSecret -}}
 metadata:
   labels:
     {{- include "tollgate.labels" . | nindent 4 }}
@@ -206,7 +219,7 @@ spec:
       ports:
         {{- if eq .role "serve" }}
         - {name: grpc, containerPort: 8443}
-        {{- if .facts.http }}
+        {{- if .facts.providers }}
         - {name: notifications, containerPort: 8080}
         {{- end }}
         {{- end }}

@@ -1,11 +1,11 @@
 {{/* What is fixed about each service: whom it calls, and what it alone has. Same keys in every row.
      A change here changes the network policies and the addresses that programs are given. */}}
 {{- define "tollgate.architecture" -}}
-metering:  {calls: [wallet, invoicing, identity], http: false, pepper: false, sealingKey: false, proxy: false}
-wallet:    {calls: [identity], http: false, pepper: false, sealingKey: false, proxy: false}
-invoicing: {calls: [wallet, gateway, metering, identity], http: false, pepper: false, sealingKey: false, proxy: false}
-gateway:   {calls: [identity], http: true, pepper: false, sealingKey: true, proxy: true}
-identity:  {calls: [], http: false, pepper: true, sealingKey: false, proxy: false}
+metering:  {calls: [wallet, invoicing, identity], providers: false, pepper: false}
+wallet:    {calls: [identity], providers: false, pepper: false}
+invoicing: {calls: [wallet, gateway, metering, identity], providers: false, pepper: false}
+gateway:   {calls: [identity], providers: true, pepper: false}
+identity:  {calls: [], providers: false, pepper: true}
 {{- end -}}
 
 {{/* Settings of a service that are no secrets: dict root, service, row, facts. */}}
@@ -14,8 +14,17 @@ identity:  {calls: [], http: false, pepper: true, sealingKey: false, proxy: fals
 TOLLGATE_LISTEN: "0.0.0.0:8443"
 TOLLGATE_HEALTH_LISTEN: "0.0.0.0:8086"
 TOLLGATE_METRICS_LISTEN: "0.0.0.0:9464"
-{{- if .facts.http }}
-TOLLGATE_HTTP_LISTEN: "0.0.0.0:8080"
+{{- if .facts.providers }}
+TOLLGATE_NOTIFICATIONS_LISTEN: "0.0.0.0:8080"
+{{- if ne $root.Values.edge.kind "none" }}
+TOLLGATE_NOTIFICATIONS_URL: {{ printf "https://%s" $root.Values.edge.host | quote }}
+{{- end }}
+{{- with $root.Values.proxy.url }}
+TOLLGATE_PROVIDER_PROXY: {{ . | quote }}
+{{- end }}
+{{- if $root.Values.caBundle.configMapName }}
+TOLLGATE_PROVIDER_CA_FILE: /etc/tollgate/ca/ca.crt
+{{- end }}
 {{- end }}
 TOLLGATE_EXPOSE: "true"
 {{- $peers := list }}
@@ -31,10 +40,6 @@ TOLLGATE_LANES: {{ .row.lanes | quote }}
 TOLLGATE_DRAIN_SECONDS: {{ $root.Values.drain.drainSeconds | quote }}
 {{- with $root.Values.telemetry.otlpEndpoint }}
 TOLLGATE_OTLP_ENDPOINT: {{ . | quote }}
-{{- end }}
-{{- if and .facts.proxy $root.Values.proxy.url }}
-HTTPS_PROXY: {{ $root.Values.proxy.url | quote }}
-NO_PROXY: {{ $root.Values.proxy.noProxy | quote }}
 {{- end }}
 {{ include "tollgate.sharedSettings" . }}
 {{- end -}}
@@ -59,9 +64,6 @@ PGSSLROOTCERT: /etc/ssl/certs/ca-certificates.crt
 - {file: service_secret, secret: {{ .root.Values.serviceSecret.name }}, key: {{ .root.Values.serviceSecret.key }}}
 {{- if .facts.pepper }}
 - {file: api_key_pepper, secret: {{ .root.Values.apiKeyPepper.name }}, key: {{ .root.Values.apiKeyPepper.key }}}
-{{- end }}
-{{- if .facts.sealingKey }}
-- {file: sealing_key, secret: {{ .root.Values.sealingKey.name }}, key: {{ .root.Values.sealingKey.key }}}
 {{- end }}
 {{- end -}}
 
