@@ -24,9 +24,12 @@ $(VENV)/.test: requirements-test.lock $(VENV)/.runtime
 	@touch $@
 
 gen/.made: $(PROTOS) $(VENV)/.runtime
-	@rm -rf gen/tollgate && mkdir -p gen
-	@PATH="$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=gen --grpc_python_out=gen \
-		--mypy_out=gen --mypy_grpc_out=gen $(PROTOS:protos/%=%)
+	@rm -rf gen/.new && mkdir -p gen/.new
+	@PATH="$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=gen/.new --grpc_python_out=gen/.new \
+		--mypy_out=quiet:gen/.new --mypy_grpc_out=quiet:gen/.new $(PROTOS:protos/%=%)
+	@# Swapped in at the end: what runs meanwhile finds the old stubs rather than none.
+	@rm -rf gen/.old && if [ -d gen/tollgate ]; then mv gen/tollgate gen/.old; fi
+	@mv gen/.new/tollgate gen/tollgate && rm -rf gen/.new gen/.old
 	@touch $@
 
 setup: $(VENV)/.runtime gen/.made ## install what the programs need and make the stubs
