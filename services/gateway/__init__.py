@@ -1,0 +1,1 @@
+"""Payments over any provider: never charged twice, never forgotten, never a card number."""

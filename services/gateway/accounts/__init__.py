@@ -1,0 +1,1 @@
+"""Provider accounts: one merchant login at one provider."""

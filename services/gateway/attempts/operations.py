@@ -1,0 +1,235 @@
+"""Recording what evidence says about an attempt: one transaction, whoever the witness is."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+import structlog
+
+from chassis.database import Connection, Database
+from chassis.messages import append
+from chassis.metrics import Metrics
+from gateway.accounts.store import find_provider_account, save_state
+from gateway.attempts import store
+from gateway.attempts.domain import Operation
+from gateway.attempts.wire import MESSAGE_KINDS, render_change
+from gateway.domain.attempt import Alert, Applied, Attempt, State, apply
+from gateway.domain.outcome import UNCLEAR, Basis, Finding, Outcome, Witness, as_evidence
+from gateway.domain.payment import Payment, project, siblings_of
+from gateway.domain.provider_account import Capabilities, ProviderAccountState
+from gateway.domain.resolution import (
+    NEVER_REACHED_PROVIDER,
+    Asking,
+    absence_is_proof,
+    after_empty_find,
+    entering,
+    needs_asking,
+    scheduled,
+)
+from gateway.methods.store import find_method
+from gateway.payments import store as payments
+from gateway.providers.driver import Line, Played
+from gateway.providers.lines import Lines
+from gateway.providers.plan import Charge, Look, Provider
+from kernel.clock import Clock
+
+log = structlog.get_logger("gateway.attempts")
+
+TenantNow = Callable[[UUID], Awaitable[datetime]]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """All that is needed to carry out, or to ask about, one operation."""
+
+    tenant_id: UUID
+    payment: Payment
+    attempt: Attempt
+    operation: Operation
+    provider_token: str
+    provider: Provider
+    line: Line
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.provider.capabilities(self.line.login)
+
+    def charge(self) -> Charge:
+        """The request itself: the same, word for word, each time it is sent."""
+        return Charge(
+            reference=self.operation.reference,
+            key=self.operation.key,
+            amount=self.payment.amount,
+            provider_token=self.provider_token,
+            customer_id=self.payment.customer_id,
+            description=self.payment.description,
+            time=self.attempt.create_time,
+            notes=self.operation.notes,
+        )
+
+    def look(self) -> Look:
+        return Look(
+            reference=self.operation.reference,
+            amount=self.payment.amount,
+            provider_payment_id=self.attempt.provider_payment_id,
+            customer_id=self.payment.customer_id,
+            time=self.attempt.create_time,
+            notes=self.operation.notes,
+        )
+
+
+class Recorder:
+    """Loads the work of an attempt, and records what was found out about it."""
+
+    def __init__(
+        self,
+        database: Database,
+        lines: Lines,
+        metrics: Metrics,
+        clock: Clock,
+        tenant_now: TenantNow,
+    ) -> None:
+        self._database = database
+        self._lines = lines
+        self._metrics = metrics
+        self._clock = clock
+        self._tenant_now = tenant_now
+
+    async def load(self, tx: Connection, tenant_id: UUID, operation: Operation) -> Work | None:
+        """The work of an operation as it stands."""
+        attempt = await store.find_attempt(
+            tx, tenant_id, operation.provider_account_id, operation.attempt_id, ""
+        )
+        account = await find_provider_account(tx, tenant_id, operation.provider_account_id)
+        if attempt is None or account is None:
+            return None
+        payment = await payments.find_payment(tx, tenant_id, attempt.payment_id)
+        assert payment is not None, "an attempt has a payment"
+        method = await find_method(tx, tenant_id, payment.customer_id, attempt.payment_method_id)
+        assert method is not None, "an attempt has a method"
+        provider, line = self._lines.of(account)
+        return Work(tenant_id, payment, attempt, operation, method.provider_token, provider, line)
+
+    async def record(
+        self,
+        work: Work,
+        played: Played,
+        witness: Witness,
+        *,
+        last: bool,
+        machine_now: datetime | None = None,
+    ) -> Attempt:
+        """Record what a plan came to, and set when to ask next; returns the attempt as it is now.
+
+        Where the answer is not clear and `last` is false, the lease is kept: more is asked.
+        """
+        present = machine_now or self._clock.now()
+        tenant_now = await self._tenant_now(work.tenant_id)
+        async with self._database.transaction(work.tenant_id) as tx:
+            applied = await self.apply(
+                tx, work, played, witness, last=last, present=present, tenant_now=tenant_now
+            )
+        self.report(work, applied)
+        return applied.attempt
+
+    async def apply(
+        self,
+        tx: Connection,
+        work: Work,
+        played: Played,
+        witness: Witness,
+        *,
+        last: bool,
+        present: datetime,
+        tenant_now: datetime,
+    ) -> Applied:
+        """The same inside a caller's transaction."""
+        tenant_id, attempt_id = work.tenant_id, work.attempt.attempt_id
+        # Lock before looking: of two witnesses of one fact, the second must find it decided.
+        payment = await payments.lock_payment(tx, tenant_id, work.payment.payment_id)
+        assert payment is not None, "payments are never removed"
+        states = {each.attempt_id: each.state for each in payment.attempts}
+        attempt = next(each for each in payment.attempts if each.attempt_id == attempt_id)
+        operation = await store.lock_operation(tx, tenant_id, attempt_id)
+
+        outcome, asking = _weigh(
+            as_evidence(played.outcome, witness), operation.asking, work.capabilities, present
+        )
+        applied = apply(attempt, outcome, siblings_of(attempt_id, states), tenant_now)
+        if applied.attempt != attempt:
+            await store.save_attempt(tx, tenant_id, applied.attempt)
+        await store.append_evidence(tx, tenant_id, applied, outcome, witness, present)
+        await store.append_calls(tx, tenant_id, operation.operation_id, played.calls, present)
+
+        asking = entering(asking, applied.attempt.state, present)
+        if last or outcome.finding not in UNCLEAR:
+            asking = scheduled(asking, present)
+        done = not needs_asking(applied.attempt.state) and Alert.TWO_ALIVE not in applied.alerts
+        await store.save_operation(tx, tenant_id, operation.operation_id, asking, done=done)
+        if asking.handed_over and not operation.asking.handed_over:
+            log.error("outcome_needs_people", attempt_id=str(attempt_id))
+        if applied.changed:
+            await self._tell(tx, work, applied, states, tenant_now)
+        await _judge_account(tx, work, played)
+        return applied
+
+    async def _tell(
+        self,
+        tx: Connection,
+        work: Work,
+        applied: Applied,
+        states: dict[UUID, State],
+        tenant_now: datetime,
+    ) -> None:
+        attempt = applied.attempt
+        state, unknown = project([*(states | {attempt.attempt_id: attempt.state}).values()])
+        await payments.save_state(
+            tx, work.tenant_id, attempt.payment_id, state, unknown, tenant_now
+        )
+        kind = MESSAGE_KINDS.get(attempt.state)
+        if kind is not None and applied.tell:
+            await append(tx, work.tenant_id, kind, render_change(work.payment, attempt))
+
+    def report(self, work: Work, applied: Applied) -> None:
+        """Count a change that is committed, and tell people what they must know of."""
+        attempt = applied.attempt
+        if applied.changed:
+            declined = attempt.decline_class.value if attempt.decline_class else ""
+            self._metrics.attempts_total.of(work.provider.name, attempt.state.value, declined).add()
+        for alert in applied.alerts:
+            log.error(
+                "payment_alert",
+                alert=alert.value,
+                tenant_id=str(work.tenant_id),
+                payment_id=str(attempt.payment_id),
+                attempt_id=str(attempt.attempt_id),
+            )
+
+
+def _weigh(
+    outcome: Outcome, asking: Asking, capabilities: Capabilities, now: datetime
+) -> tuple[Outcome, Asking]:
+    """An empty find is silence until a second one, late enough, makes it proof of absence."""
+    if outcome.finding is not Finding.ABSENT:
+        return outcome, asking
+    if absence_is_proof(asking, capabilities, now):
+        return replace(outcome, decline_code=NEVER_REACHED_PROVIDER, retryable=True), asking
+    silent = replace(outcome, finding=Finding.SILENCE, detail="found nothing, which is no proof")
+    return silent, after_empty_find(asking, capabilities, now)
+
+
+async def _judge_account(tx: Connection, work: Work, played: Played) -> None:
+    """An account whose credentials are refused is degraded until they are taken again."""
+    account = work.line.account
+    if played.outcome.basis is Basis.ACCESS:
+        state = ProviderAccountState.DEGRADED
+        log.error("credentials_refused", provider_account=account.code, why=played.outcome.detail)
+    elif any(200 <= call.status < 300 for call in played.calls):
+        state = ProviderAccountState.ACTIVE
+    else:
+        return
+    if account.state not in (state, ProviderAccountState.DISABLED):
+        await save_state(tx, work.tenant_id, account.provider_account_id, state)

@@ -1,0 +1,1 @@
+"""Carrying attempts out: the call to the provider, and asking again where it did not answer."""

@@ -1,0 +1,130 @@
+"""A payment intent: the promise to collect one amount, by one live attempt at a time at most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from uuid import UUID
+
+from gateway.domain.attempt import LIVE, Attempt, Siblings, State
+from gateway.domain.outcome import DeclineClass
+from kernel.errors import Refusal
+from kernel.money import Amount
+
+# The strictest cap that holds for every card network outside Visa's and Mastercard's own: 15 in
+# 30 days. Networks fine merchants who go on trying.
+DECLINES_MAX = 15
+DECLINES_WINDOW = timedelta(days=30)
+
+# With these, the same method gives the same answer until somebody does something about it.
+_NOT_WITH_THE_SAME_METHOD = frozenset(
+    {DeclineClass.ACTION_REQUIRED, DeclineClass.HARD, DeclineClass.FRAUD}
+)
+
+
+class PaymentState(Enum):
+    """What an intent's attempts amount to."""
+
+    OPEN = "OPEN"
+    PROCESSING = "PROCESSING"
+    ACTION_REQUIRED = "ACTION_REQUIRED"
+    AUTHORIZED = "AUTHORIZED"
+    SUCCEEDED = "SUCCEEDED"
+    REVERSED = "REVERSED"
+    CANCELED = "CANCELED"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The document that a payment is for."""
+
+    kind: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    payment_id: UUID
+    customer_id: str
+    amount: Amount
+    source: Source
+    description: str
+    state: PaymentState
+    outcome_unknown: bool
+    create_time: datetime
+    attempts: tuple[Attempt, ...] = ()  # oldest first
+
+
+class AttemptInFlight(Refusal):
+    """An attempt of this payment still lives; another could charge a second time."""
+
+    reason = "ATTEMPT_IN_FLIGHT"
+
+    def __init__(self, payment_id: UUID) -> None:
+        super().__init__(f"an attempt of payment {payment_id} still lives", payment_id=payment_id)
+
+
+class RetryNotAllowed(Refusal):
+    """A retry would be refused, is not allowed yet, or has nothing left to collect."""
+
+    reason = "RETRY_NOT_ALLOWED"
+
+
+def project(states: Sequence[State]) -> tuple[PaymentState, bool]:
+    """An intent's state from its attempts' states, and whether its outcome is unknown."""
+    if State.SUCCEEDED in states:
+        return PaymentState.SUCCEEDED, False
+    for state in states:
+        if state in LIVE:
+            return _LIVE_STATES[state], state is State.UNKNOWN
+    if State.REVERSED in states:
+        return PaymentState.REVERSED, False
+    return PaymentState.OPEN, False
+
+
+_LIVE_STATES = {
+    State.REQUESTED: PaymentState.PROCESSING,
+    State.PROCESSING: PaymentState.PROCESSING,
+    State.UNKNOWN: PaymentState.PROCESSING,
+    State.ACTION_REQUIRED: PaymentState.ACTION_REQUIRED,
+    State.AUTHORIZED: PaymentState.AUTHORIZED,
+}
+
+
+def siblings_of(attempt_id: UUID, states: dict[UUID, State]) -> Siblings:
+    """What the other attempts of an intent amount to."""
+    others = [state for other, state in states.items() if other != attempt_id]
+    return Siblings(alive=any(state in LIVE for state in others), paid=State.SUCCEEDED in others)
+
+
+def check_retry(
+    payment: Payment, payment_method_id: UUID, declines: Sequence[datetime], now: datetime
+) -> None:
+    """Raise AttemptInFlight or RetryNotAllowed where no further attempt may start.
+
+    `declines` are the times at which this method was declined, over all payments.
+    """
+    if any(attempt.state in LIVE for attempt in payment.attempts):
+        raise AttemptInFlight(payment.payment_id)
+    if payment.state not in (PaymentState.OPEN, PaymentState.REVERSED):
+        raise RetryNotAllowed(
+            f"payment {payment.payment_id} is {payment.state.value}", state=payment.state.value
+        )
+    last = payment.attempts[-1]
+    same_method = last.payment_method_id == payment_method_id
+    if same_method and last.decline_class in _NOT_WITH_THE_SAME_METHOD:
+        raise RetryNotAllowed(
+            f"declined with {last.decline_code}: not again with the same method",
+            decline_class=last.decline_class.value,
+            decline_code=last.decline_code,
+        )
+    recent = sorted(time for time in declines if time > now - DECLINES_WINDOW)
+    if len(recent) >= DECLINES_MAX:
+        retry_after = recent[-DECLINES_MAX] + DECLINES_WINDOW
+        raise RetryNotAllowed(
+            f"declined {len(recent)} times in {DECLINES_WINDOW.days} days",
+            decline_class=last.decline_class.value if last.decline_class else "",
+            retry_after=retry_after.isoformat(),
+        )

@@ -1,0 +1,1 @@
+"""Payment methods: a provider's token, bound to one provider account for life."""

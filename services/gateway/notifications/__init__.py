@@ -1,0 +1,1 @@
+"""What providers send: kept before it is believed."""

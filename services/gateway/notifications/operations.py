@@ -1,0 +1,297 @@
+"""Notifications: authenticated and kept before they are answered, applied by a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+
+from chassis.database import Database
+from chassis.metrics import Metrics
+from gateway.accounts.store import find_provider_account, find_tenant
+from gateway.attempts.operations import Recorder, TenantNow, Work
+from gateway.attempts.store import find_attempt, lock_operation
+from gateway.collection.operations import Collector
+from gateway.domain.attempt import step
+from gateway.domain.card_data import scrub
+from gateway.domain.outcome import UNCLEAR, Witness, as_evidence
+from gateway.domain.provider_account import NotificationAuth, ProviderAccount
+from gateway.notifications import store
+from gateway.notifications.domain import (
+    REFUSED_AN_HOUR_MAX,
+    TRIES_MAX,
+    Kept,
+    NotificationState,
+    retry_after,
+)
+from gateway.providers.driver import Played
+from gateway.providers.lines import Lines
+from gateway.providers.plan import Item, Provider, Reading
+from kernel.clock import Clock
+from kernel.ids import new_id
+
+DUE_TOGETHER_MAX = 16
+LEASE = timedelta(seconds=120)
+# Only what helps to read a notification later; credentials among the headers are not kept.
+_HEADERS_KEPT = frozenset({"content-type", "user-agent", "date"})
+
+log = structlog.get_logger("gateway.notifications")
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the provider is answered."""
+
+    status: int
+    body: bytes = b""
+
+
+NO_SUCH_ACCOUNT = Receipt(404)
+REFUSED = Receipt(401)
+
+
+class NotYet(Exception):
+    """A notification cannot be applied now; it is tried again."""
+
+
+class NotificationOperations:
+    """What arrives from providers, of every tenant."""
+
+    def __init__(
+        self,
+        database: Database,
+        collector: Collector,
+        recorder: Recorder,
+        lines: Lines,
+        metrics: Metrics,
+        clock: Clock,
+        tenant_now: TenantNow,
+    ) -> None:
+        self.clock = clock
+        self._database = database
+        self._collector = collector
+        self._recorder = recorder
+        self._lines = lines
+        self._metrics = metrics
+        self._tenant_now = tenant_now
+
+    # --- receiving --------------------------------------------------------------------------------
+
+    async def receive(
+        self, provider_account_id: UUID, headers: Mapping[str, str], body: bytes
+    ) -> Receipt:
+        """Authenticate a notification and keep its items; header names are lower case."""
+        async with self._database.unscoped() as connection:
+            tenant_id = await find_tenant(connection, provider_account_id)
+        if tenant_id is None:
+            return NO_SUCH_ACCOUNT
+        async with self._database.transaction(tenant_id) as tx:
+            account = await find_provider_account(tx, tenant_id, provider_account_id)
+        if account is None:
+            return NO_SUCH_ACCOUNT
+        provider, _ = self._lines.of(account)
+        if provider.read_notification is None:
+            return NO_SUCH_ACCOUNT
+        now = self.clock.now()
+        secrets = self._lines.notification_secrets(account)
+        reading = provider.read_notification(headers, body, secrets, now)
+        if not reading.authentic:
+            await self._refuse(tenant_id, account, headers, body, reading.why, now)
+            return REFUSED
+        await self._keep(tenant_id, account, headers, body, reading, now)
+        return Receipt(*provider.acknowledgement)
+
+    async def _keep(
+        self,
+        tenant_id: UUID,
+        account: ProviderAccount,
+        headers: Mapping[str, str],
+        body: bytes,
+        reading: Reading,
+        now: datetime,
+    ) -> None:
+        kept = _kept_headers(headers)
+        scrubbed = scrub(body.decode("utf-8", "replace")).encode()
+        digest = hashlib.sha256(body).digest()
+        async with self._database.transaction(tenant_id) as tx:
+            fresh = [
+                await store.insert_item(
+                    tx,
+                    tenant_id,
+                    new_id(now),
+                    account.provider_account_id,
+                    item,
+                    kept,
+                    scrubbed,
+                    digest,
+                    now,
+                )
+                for item in reading.items
+            ]
+        for is_fresh in fresh:
+            state = "RECEIVED" if is_fresh else "DUPLICATE"
+            self._metrics.notifications_total.of(account.provider, state).add()
+
+    async def _refuse(
+        self,
+        tenant_id: UUID,
+        account: ProviderAccount,
+        headers: Mapping[str, str],
+        body: bytes,
+        why: str,
+        now: datetime,
+    ) -> None:
+        self._metrics.notifications_total.of(account.provider, "REFUSED").add()
+        account_id = account.provider_account_id
+        async with self._database.transaction(tenant_id) as tx:
+            refused = await store.count_refused(
+                tx, tenant_id, account_id, now - timedelta(hours=1), REFUSED_AN_HOUR_MAX
+            )
+            # Somebody who guesses must not be able to fill the disk.
+            if refused < REFUSED_AN_HOUR_MAX:
+                digest = hashlib.sha256(body).digest()
+                await store.insert_refused(
+                    tx, tenant_id, new_id(now), account_id, _kept_headers(headers), digest, why, now
+                )
+
+    # --- applying ---------------------------------------------------------------------------------
+
+    async def apply_due(self, now: datetime) -> int:
+        """Apply what is due, each in a transaction of its own; returns how many were due."""
+        async with self._database.unscoped() as connection:
+            due = await store.list_due(connection, now, DUE_TOGETHER_MAX)
+        results = await asyncio.gather(
+            *(self._apply(tenant_id, each, now) for tenant_id, each in due),
+            return_exceptions=True,
+        )
+        for (_, notification_id), result in zip(due, results, strict=True):
+            if isinstance(result, BaseException):
+                log.error(
+                    "notification_failed", notification_id=str(notification_id), exc_info=result
+                )
+        return len(due)
+
+    async def _apply(self, tenant_id: UUID, notification_id: UUID, now: datetime) -> None:
+        async with self._database.transaction(tenant_id) as tx:
+            kept = await store.take(tx, tenant_id, notification_id, now, LEASE)
+        if kept is None:
+            return
+        try:
+            state = await self._apply_kept(tenant_id, kept, now)
+        except Exception as error:
+            dead = kept.tries >= TRIES_MAX
+            state = NotificationState.DEAD if dead else NotificationState.RECEIVED
+            await self._put_off(tenant_id, kept, state, error, now)
+            if not isinstance(error, NotYet):
+                raise
+        provider = await self._provider_of(tenant_id, kept)
+        self._metrics.notifications_total.of(provider, state.value).add()
+
+    async def _apply_kept(self, tenant_id: UUID, kept: Kept, now: datetime) -> NotificationState:
+        work, item = await self._load(tenant_id, kept)
+        if work is None or item is None or item.outcome is None:
+            async with self._database.transaction(tenant_id) as tx:
+                await store.save_state(
+                    tx, tenant_id, kept.notification_id, NotificationState.IGNORED
+                )
+            return NotificationState.IGNORED
+        played = Played(item.outcome, ())
+        if step(work.attempt.state, item.outcome.finding) is not None:
+            played = await self._verified(work, played)
+        tenant_now = await self._tenant_now(tenant_id)
+        async with self._database.transaction(tenant_id) as tx:
+            applied = await self._recorder.apply(
+                tx,
+                work,
+                played,
+                Witness.NOTIFICATION,
+                last=True,
+                present=now,
+                tenant_now=tenant_now,
+            )
+            await store.save_state(tx, tenant_id, kept.notification_id, NotificationState.APPLIED)
+        self._recorder.report(work, applied)
+        return NotificationState.APPLIED
+
+    async def _verified(self, work: Work, told: Played) -> Played:
+        """What the payment itself says now. A notification may be old, and out of order."""
+        looked = await self._collector.look(work)
+        if looked is None:
+            auth = work.capabilities.notification_auth
+            if auth in (NotificationAuth.NONE, NotificationAuth.BASIC):
+                raise NotYet("nothing signs it, and the payment cannot be looked at")
+            return told
+        if as_evidence(looked.outcome, Witness.READ).finding in UNCLEAR:
+            raise NotYet(f"the payment could not be looked at: {looked.outcome.detail}")
+        return looked
+
+    async def _load(self, tenant_id: UUID, kept: Kept) -> tuple[Work | None, Item | None]:
+        async with self._database.transaction(tenant_id) as tx:
+            account = await find_provider_account(tx, tenant_id, kept.provider_account_id)
+            assert account is not None, "provider accounts are never removed"
+            provider, _ = self._lines.of(account)
+            item = _item_of(provider, kept)
+            if item is None:
+                return None, None
+            attempt = await find_attempt(
+                tx,
+                tenant_id,
+                kept.provider_account_id,
+                _reference(item.reference),
+                item.provider_payment_id,
+            )
+            if attempt is None:
+                log.warning("notification_of_a_stranger", kind=item.kind, account=account.code)
+                return None, item
+            operation = await lock_operation(tx, tenant_id, attempt.attempt_id)
+            return await self._recorder.load(tx, tenant_id, operation), item
+
+    async def _put_off(
+        self,
+        tenant_id: UUID,
+        kept: Kept,
+        state: NotificationState,
+        error: Exception,
+        now: datetime,
+    ) -> None:
+        if state is NotificationState.DEAD:
+            log.error("notification_dead", notification_id=str(kept.notification_id))
+        async with self._database.transaction(tenant_id) as tx:
+            await store.save_state(
+                tx,
+                tenant_id,
+                kept.notification_id,
+                state,
+                error=f"{type(error).__name__}: {scrub(str(error))}"[:500],
+                next_try_time=now + retry_after(kept.tries),
+            )
+
+    async def _provider_of(self, tenant_id: UUID, kept: Kept) -> str:
+        async with self._database.transaction(tenant_id) as tx:
+            account = await find_provider_account(tx, tenant_id, kept.provider_account_id)
+        return account.provider if account else ""
+
+
+def _item_of(provider: Provider, kept: Kept) -> Item | None:
+    """The kept item, read again by today's code."""
+    if provider.read_items is None:
+        return None
+    return next(
+        (item for item in provider.read_items(kept.body) if item.id == kept.provider_item_id), None
+    )
+
+
+def _reference(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def _kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: scrub(text) for name, text in headers.items() if name in _HEADERS_KEPT}

@@ -1,0 +1,1 @@
+"""Payment intents: the promise to collect one amount for one document."""

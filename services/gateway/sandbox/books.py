@@ -1,0 +1,274 @@
+"""The sandbox's books: what it charged, under which keys, kept in a file that outlives a kill.
+
+Lines of JSON are appended, in one write for each change, before anything is answered. The kernel
+has them once `write` returns, so that `kill -9` loses nothing; a machine that loses power may.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from gateway.sandbox.behaviour import Behaviour
+
+TAKEN = "succeeded"  # the one state in which money has been taken
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """One payment object. Amounts are minor units."""
+
+    id: str
+    reference: str
+    amount: int
+    currency: str
+    method: str
+    customer: str
+    description: str
+    time: str  # as the request states it
+    state: str
+    decline_code: str = ""
+    later: str = ""  # the state it takes when `due`
+    due: float = 0.0  # machine's seconds; 0: never
+    step: int = 0  # how often its state has changed
+    key_forgotten: bool = False
+    notify_url: str = ""
+    notify_secret: str = field(default="", repr=False)
+
+    def render(self, address: str) -> dict[str, Any]:
+        """The object as the API answers it."""
+        rendered: dict[str, Any] = {
+            "id": self.id,
+            "reference": self.reference,
+            "amount": self.amount,
+            "currency": self.currency,
+            "method": self.method,
+            "customer": self.customer,
+            "description": self.description,
+            "create_time": self.time,
+            "state": self.state,
+        }
+        if self.decline_code:
+            rendered["decline_code"] = self.decline_code
+        if self.state == "requires_action":
+            rendered["action_url"] = f"{address}/actions/{self.id}"
+        return rendered
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The first answer given to a key."""
+
+    fingerprint: str
+    status: int
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A notification to be sent, with how it is to be treated on the way."""
+
+    id: str
+    kind: str
+    payment_id: str
+    url: str
+    secret: str = field(repr=False)
+    body: str
+    due: float
+    signature: str = "good"  # good, none or bad
+    tries: int = 0
+
+
+class JournalInUse(Exception):
+    """Another sandbox keeps its books in this file."""
+
+
+class Books:
+    """Payments, keys and notifications due. Without a path, they live as long as the process."""
+
+    def __init__(self, seed: int, path: Path | None = None) -> None:
+        self.seed = seed
+        self.payments: dict[str, Payment] = {}
+        self.keys: dict[str, Kept] = {}
+        self.letters: dict[str, Letter] = {}
+        self._by_reference: dict[str, list[str]] = {}
+        self._waiting: dict[str, Payment] = {}  # those that change later
+        self._file: int | None = None
+        if path is not None:
+            self._open(path)
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    # --- payments ---------------------------------------------------------------------------------
+
+    def charge(
+        self,
+        wanted: Payment,
+        behaviour: Behaviour,
+        now: float,
+        answer: Callable[[Payment], Kept],
+        key: str = "",
+    ) -> tuple[Payment, Kept]:
+        """Enter a new payment, and with it the answer that its key is to get ever after.
+
+        Its id follows from the seed, its reference and how many payments that has. The two are one
+        entry: a kill between them would leave a charge whose repeat charges again.
+        """
+        number = len(self._by_reference.get(wanted.reference, []))
+        payment = replace(
+            wanted,
+            id="pay_" + self.derive(wanted.reference, str(number)),
+            state=behaviour.state,
+            decline_code=behaviour.decline_code,
+            later=behaviour.later,
+            due=now + behaviour.delay_seconds if behaviour.later else 0.0,
+        )
+        kept = answer(payment)
+        entries: list[tuple[str, Mapping[str, Any]]] = [("payment", asdict(payment))]
+        if key and not payment.key_forgotten:
+            entries.append(("key", {"key": key, **asdict(kept)}))
+            self.keys[key] = kept
+        self._write(*entries)
+        self._keep_payment(payment)
+        return payment, kept
+
+    def move(self, payment_id: str, state: str, decline_code: str = "") -> Payment:
+        """Enter a payment's next state; what it was to become later is decided with it."""
+        payment = self.payments[payment_id]
+        moved = replace(
+            payment,
+            state=state,
+            decline_code=decline_code,
+            later="",
+            due=0.0,
+            step=payment.step + 1,
+        )
+        self._enter(moved)
+        return moved
+
+    def find(self, reference: str) -> list[Payment]:
+        """Every payment of a reference, oldest first."""
+        return [self.payments[each] for each in self._by_reference.get(reference, [])]
+
+    def due_payments(self, now: float) -> list[Payment]:
+        """Payments whose later state is now."""
+        return [each for each in self._waiting.values() if each.due <= now]
+
+    def next_due(self) -> float | None:
+        """When something is due next, in the machine's seconds."""
+        times = [each.due for each in self._waiting.values()]
+        times += [letter.due for letter in self.letters.values()]
+        return min(times, default=None)
+
+    def derive(self, *parts: str) -> str:
+        """24 characters that follow from the seed and the parts alone."""
+        text = "/".join((str(self.seed), *parts))
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    def _enter(self, payment: Payment) -> None:
+        self._write(("payment", asdict(payment)))
+        self._keep_payment(payment)
+
+    # --- notifications -------------------------------------------------------------------
+
+    def post(self, letter: Letter) -> None:
+        """Enter a notification to be sent, or another try of one."""
+        self._write(("letter", asdict(letter)))
+        self.letters[letter.id] = letter
+
+    def delivered(self, letter_id: str) -> None:
+        """Strike a notification that arrived, or that nobody will send any more."""
+        self._write(("delivered", {"id": letter_id}))
+        self.letters.pop(letter_id, None)
+
+    # --- reports ----------------------------------------------------------------------------------
+
+    def report(self) -> dict[str, Any]:
+        """The books as `GET /books` shows them: every payment, and what was taken by currency."""
+        taken: dict[str, dict[str, int]] = {}
+        for payment in self.payments.values():
+            if payment.state == TAKEN:
+                total = taken.setdefault(payment.currency, {"count": 0, "amount": 0})
+                total["count"] += 1
+                total["amount"] += payment.amount
+        payments = [
+            {
+                "id": each.id,
+                "reference": each.reference,
+                "amount": each.amount,
+                "currency": each.currency,
+                "customer": each.customer,
+                "method": each.method,
+                "state": each.state,
+                "decline_code": each.decline_code,
+                "taken": each.amount if each.state == TAKEN else 0,
+            }
+            for each in self.payments.values()
+        ]
+        return {"seed": self.seed, "taken": taken, "payments": payments}
+
+    # --- the file ---------------------------------------------------------------------------------
+
+    def _open(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(file)
+            raise JournalInUse(f"{path} is another sandbox's journal") from None
+        try:
+            self._read(path, file)
+        except BaseException:
+            os.close(file)
+            raise
+        self._file = file
+
+    def _read(self, path: Path, file: int) -> None:
+        whole = 0
+        for line in _lines(path):
+            whole += len(line)
+            entry = json.loads(line)
+            kind = entry.pop("entry")
+            if kind == "payment":
+                self._keep_payment(Payment(**entry))
+            elif kind == "key":
+                self.keys[entry.pop("key")] = Kept(**entry)
+            elif kind == "letter":
+                self.letters[entry["id"]] = Letter(**entry)
+            else:
+                self.letters.pop(entry["id"], None)
+        # A line that a kill cut short was never answered for, and is no part of the books.
+        os.ftruncate(file, whole)
+
+    def _keep_payment(self, payment: Payment) -> None:
+        if payment.id not in self.payments:
+            self._by_reference.setdefault(payment.reference, []).append(payment.id)
+        self.payments[payment.id] = payment
+        self._waiting.pop(payment.id, None)
+        if payment.later:
+            self._waiting[payment.id] = payment
+
+    def _write(self, *entries: tuple[str, Mapping[str, Any]]) -> None:
+        if self._file is None:
+            return
+        lines = [json.dumps({"entry": kind, **content}) + "\n" for kind, content in entries]
+        text = "".join(lines).encode()
+        while text:
+            text = text[os.write(self._file, text) :]
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield line
