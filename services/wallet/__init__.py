@@ -1,0 +1,1 @@
+"""The wallet service: ledger, grants, holds, recharges; it never asks why money moves."""

@@ -1,0 +1,43 @@
+"""The wallet, wired."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from chassis.platform import Platform
+from chassis.server import bind
+from chassis.service import App, ServiceDefinition
+from tollgate.wallet.v1 import ledger_service_pb2, wallet_service_pb2
+from wallet.assets.operations import Scales
+from wallet.assets.rpc import AssetService
+from wallet.config import Config
+from wallet.debits.rpc import DebitService
+from wallet.grants.rpc import GrantService
+from wallet.holds.rpc import HoldService
+from wallet.ledger.operations import open_ledger
+from wallet.wallets.rpc import WalletService
+
+
+@asynccontextmanager
+async def open_app(platform: Platform) -> AsyncIterator[App]:
+    """Open the ledger's lanes and bind every service; lanes are flushed before the end."""
+    database = platform.database
+    scales = Scales(database)
+    wallets = wallet_service_pb2.DESCRIPTOR.services_by_name
+    ledgers = ledger_service_pb2.DESCRIPTOR.services_by_name
+    async with open_ledger(database, platform.settings.lanes) as ledger:
+        yield App(
+            bindings=[
+                bind(AssetService(database), wallets["AssetService"]),
+                bind(WalletService(database, scales), wallets["WalletService"]),
+                bind(GrantService(ledger, scales, database), ledgers["GrantService"]),
+                bind(DebitService(ledger, scales), ledgers["DebitService"]),
+                bind(HoldService(ledger, scales, database), ledgers["HoldService"]),
+            ],
+        )
+
+
+SERVICE = ServiceDefinition(
+    name="wallet", config=Config, open=open_app, migrations="wallet.migrations"
+)

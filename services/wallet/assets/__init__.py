@@ -1,0 +1,1 @@
+"""Assets: units of value with a code and a scale that never change."""

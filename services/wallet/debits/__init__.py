@@ -1,0 +1,1 @@
+"""Debits: value is used."""

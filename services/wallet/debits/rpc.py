@@ -1,0 +1,40 @@
+"""DebitService."""
+
+from __future__ import annotations
+
+from chassis.call import Call
+from tollgate.wallet.v1 import ledger_service_pb2 as pb
+from wallet.assets.operations import Scales
+from wallet.debits.wire import group_debits, read_debit, render_debit
+from wallet.ledger.domain.items import DebitItem
+from wallet.ledger.domain.outcomes import Outcome
+from wallet.ledger.operations import Ledger
+from wallet.ledger.wire import check_count, clock_of
+
+
+class DebitService:
+    """Value is used."""
+
+    def __init__(self, ledger: Ledger, scales: Scales) -> None:
+        self._ledger = ledger
+        self._scales = scales
+
+    async def PostDebits(self, request: pb.PostDebitsRequest, call: Call) -> pb.PostDebitsResponse:
+        items = request.items
+        check_count(len(items))
+        scales = await self._scales.of(call.tenant_id, {item.amount.asset for item in items})
+        tenant_id, now = str(call.tenant_id), clock_of(call)
+        parsed = [read_debit(item, tenant_id, scales, now) for item in items]
+        bundles, refused = group_debits(items, parsed)
+        answers = await self._ledger.apply(
+            [
+                tuple([item for i in bundle if isinstance(item := parsed[i], DebitItem)])
+                for bundle in bundles
+            ]
+        )
+        outcomes: dict[int, Outcome] = dict(refused)
+        for bundle, answered in zip(bundles, answers, strict=True):
+            outcomes.update(zip(bundle, answered, strict=True))
+        return pb.PostDebitsResponse(
+            outcomes=[render_debit(outcomes[i]) for i in range(len(items))]
+        )

@@ -1,0 +1,1 @@
+"""Holds: value is set aside, captured, released."""

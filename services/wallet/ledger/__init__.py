@@ -1,0 +1,1 @@
+"""The ledger: one batch engine for grants, debits and holds."""

@@ -1,0 +1,132 @@
+"""What a batch consists of: parsed items, each of one tenant, each with its key.
+
+Not frozen, only because making a frozen one costs twice as much; nothing changes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import ClassVar, TypeAlias
+
+from wallet.ledger.domain.values import OperationKind, OverCapture, Purpose, Restrictions
+
+
+@dataclass(slots=True, eq=False)
+class Keyed:
+    """What every operation has. `now` is the tenant's test clock, None for the database's."""
+
+    tenant_id: str
+    request_id: str
+    fingerprint: bytes
+    now: datetime | None
+
+
+@dataclass(slots=True, eq=False)
+class DebitItem(Keyed):
+    """Take `atoms` from the customer's wallets, or from a hold first where `hold_id` is set.
+
+    `scale` is None where the tenant has no such asset.
+    """
+
+    kind: ClassVar[OperationKind] = OperationKind.DEBIT
+    customer_id: str
+    wallet_id: str
+    asset: str
+    scale: int | None
+    atoms: int
+    purpose: Purpose
+    reference: str
+    hold_id: str
+    final: bool
+    over_capture: OverCapture
+
+
+@dataclass(slots=True, eq=False)
+class HoldItem(Keyed):
+    """Set `atoms` aside for a time."""
+
+    kind: ClassVar[OperationKind] = OperationKind.HOLD
+    hold_id: str
+    customer_id: str
+    wallet_id: str
+    asset: str
+    scale: int | None
+    atoms: int
+    purpose: Purpose
+    time_to_live: timedelta
+    partial_allowed: bool
+    reference: str
+
+
+@dataclass(slots=True, eq=False)
+class CaptureItem(Keyed):
+    """Take `atoms` from a hold. `scale` is None where no such hold was known on arrival, and
+    `customer_id` and `asset` are empty until it is."""
+
+    kind: ClassVar[OperationKind] = OperationKind.CAPTURE
+    hold_id: str
+    customer_id: str
+    asset: str
+    scale: int | None
+    atoms: int
+    final: bool
+    over_capture: OverCapture
+    reference: str
+
+
+@dataclass(slots=True, eq=False)
+class VoidItem(Keyed):
+    """Let a hold go, or keep one that is still to arrive from being placed."""
+
+    kind: ClassVar[OperationKind] = OperationKind.VOID
+    hold_id: str
+    customer_id: str
+    asset: str
+    scale: int
+
+
+@dataclass(slots=True, eq=False)
+class GrantItem(Keyed):
+    """Put `atoms` into a wallet."""
+
+    kind: ClassVar[OperationKind] = OperationKind.GRANT
+    wallet_id: str
+    asset: str
+    scale: int | None
+    atoms: int
+    grant_kind: int
+    priority: int
+    effective_time: datetime | None
+    expire_time: datetime | None
+    restrictions: Restrictions | None
+    cost_basis: Decimal
+    cost_asset: str
+    source: str
+
+
+@dataclass(slots=True, eq=False)
+class TouchItem:
+    """Do to one balance what time asks for. Without a key: doing it again changes nothing."""
+
+    tenant_id: str
+    wallet_id: str
+    asset: str
+    now: datetime | None
+
+
+@dataclass(slots=True, eq=False)
+class ExpireHoldItem:
+    """Release a hold whose time is over. Without a key, likewise."""
+
+    tenant_id: str
+    hold_id: str
+    customer_id: str
+    asset: str
+    now: datetime | None
+
+
+Operation: TypeAlias = DebitItem | HoldItem | CaptureItem | VoidItem | GrantItem
+Upkeep: TypeAlias = TouchItem | ExpireHoldItem
+Item: TypeAlias = Operation | Upkeep

@@ -1,0 +1,246 @@
+"""Books from rows: what `open_batch` answers, column by column, becomes the values of a batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, TypeAlias
+
+from wallet.ledger.domain.books import Alert, Balance, Books, Grant, Hold, Wallet
+from wallet.ledger.domain.outcomes import restrictions_of
+from wallet.ledger.domain.values import NEVER, HoldState, Restrictions, ShortfallMode, WalletState
+from wallet.recharge.domain import RechargeMode, Rule
+
+# Grants read of each balance at first. Most debits need one; the rest is loaded where they run out.
+GRANTS_READ = 4
+
+Row: TypeAlias = Sequence[Any]
+
+
+@dataclass(slots=True)
+class Wanted:
+    """What a batch must lock and look at."""
+
+    customers: set[tuple[str, str]] = field(default_factory=set)
+    wallets: set[tuple[str, str]] = field(default_factory=set)
+    holds: set[tuple[str, str]] = field(default_factory=set)
+    keys: set[tuple[str, str]] = field(default_factory=set)
+    assets: set[str] = field(default_factory=set)
+    clocks: dict[str, datetime] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Page:
+    """What `open_batch` answered, from which books are made as often as need be."""
+
+    wanted: Wanted
+    row: Any
+    # Further grants, where the first few did not do, and the balances that they are all of.
+    grants: list[Row] = field(default_factory=list)
+    whole: set[tuple[str, str, str]] = field(default_factory=set)
+
+
+def make_books(page: Page) -> Books:
+    """Fresh books from what was read."""
+    row = page.row
+    books = Books(clock=row["clock"])
+    _make_wallets(books, page)
+    _make_balances(books, page)
+    _make_grants(books, page)
+    _make_holds(books, row)
+    for tenant, key, fingerprint, outcome in _rows(row, "k_"):
+        books.answers[tenant, key] = (fingerprint, outcome)
+    for tenant, wallet_id, asset, *rule in _rows(row, "r_"):
+        books.wallets[tenant, wallet_id].balance(asset).rule = _make_rule(rule)
+    for tenant, wallet_id, asset, threshold, armed, scale in _rows(row, "a_"):
+        alert = Alert(int(threshold), armed, scale)
+        books.wallets[tenant, wallet_id].balance(asset).alert = alert
+    return books
+
+
+_SPANS: dict[str, slice] = {}
+
+
+def _rows(row: Any, prefix: str) -> Iterable[Row]:
+    """The rows of one kind: its columns stand side by side and share a prefix."""
+    span = _SPANS.get(prefix)
+    if span is None:
+        places = [place for place, name in enumerate(row.keys()) if name.startswith(prefix)]
+        span = _SPANS[prefix] = slice(places[0], places[-1] + 1)
+    columns = row[span]
+    return zip(*columns, strict=True) if columns[0] is not None else ()
+
+
+def _make_wallets(books: Books, page: Page) -> None:
+    for tenant, wallet_id, customer, priority, restrictions, mode, late, state in _rows(
+        page.row, "w_"
+    ):
+        wallet = Wallet(
+            tenant,
+            wallet_id,
+            customer,
+            priority,
+            _read_restrictions(restrictions),
+            _SHORTFALL_MODES[mode],
+            late,
+            _WALLET_STATES[state],
+        )
+        books.wallets[tenant, wallet_id] = wallet
+    # A customer is there only where all of its wallets are locked.
+    for key in page.wanted.customers:
+        books.customers[key] = []
+    for wallet in books.wallets.values():
+        owned = books.customers.get((wallet.tenant_id, wallet.customer_id))
+        if owned is not None:
+            owned.append(wallet)
+    for owned in books.customers.values():
+        if len(owned) > 1:
+            owned.sort(key=_turn)
+
+
+def _turn(wallet: Wallet) -> tuple[int, str]:
+    return wallet.priority, wallet.wallet_id
+
+
+def _make_balances(books: Books, page: Page) -> None:
+    for values in _rows(page.row, "b_"):
+        tenant, wallet_id, asset = values[:3]
+        wallet = books.wallets[tenant, wallet_id]
+        sequence, change_time = values[13], values[14]
+        wallet.balances[asset] = Balance(
+            wallet,
+            asset,
+            int(values[3]),
+            int(values[4]),
+            int(values[5]),
+            int(values[6]),
+            int(values[7]),
+            int(values[8]),
+            int(values[9]),
+            int(values[10]),
+            values[11],
+            read_end(values[12]),
+            sequence,
+            sequence,
+            change_time,
+            truncated=asset not in page.wanted.assets,
+        )
+        if sequence > wallet.sequence:
+            wallet.sequence = sequence
+        if wallet.change_time is None or change_time > wallet.change_time:
+            wallet.change_time = change_time
+
+
+def _make_grants(books: Books, page: Page) -> None:
+    for values in _rows(page.row, "g_"):
+        tenant, wallet_id, asset = values[1:4]
+        # A balance whose grants were all loaded later takes those instead.
+        listed = values[0] and (tenant, wallet_id, asset) not in page.whole
+        _add_grant(books, values, listed)
+    for wallet in books.wallets.values():
+        for balance in wallet.balances.values():
+            if len(balance.grants) >= GRANTS_READ and not balance.restricted_grants:
+                now = page.wanted.clocks.get(wallet.tenant_id, books.clock)
+                balance.truncated = balance.next_change > now
+    for values in page.grants:
+        _add_grant(books, values, listed=True)
+    for tenant, wallet_id, asset in page.whole:
+        books.wallets[tenant, wallet_id].balances[asset].truncated = False
+
+
+def _add_grant(books: Books, values: Row, listed: bool) -> None:
+    (_, tenant, wallet_id, asset, grant_id, kind, amount, remaining, held, priority, breadth) = (
+        values[:11]
+    )
+    restrictions, effective, expire, cost, create_time, dormant = values[11:]
+    wallet = books.wallets[tenant, wallet_id]
+    grant = wallet.grants.get(grant_id)
+    if grant is None:
+        grant = wallet.grants[grant_id] = Grant(
+            grant_id,
+            kind,
+            int(amount),
+            int(remaining),
+            int(held),
+            priority,
+            breadth,
+            _read_restrictions(restrictions),
+            effective,
+            read_end(expire),
+            Decimal(cost),
+            create_time,
+            dormant,
+        )
+    if listed:
+        wallet.balances[asset].grants.append(grant)
+
+
+def _make_holds(books: Books, row: Any) -> None:
+    for (
+        tenant,
+        hold_id,
+        customer,
+        wallet_id,
+        asset,
+        amount,
+        captured,
+        state,
+        purpose,
+        reference,
+        create_time,
+        expire,
+        shares,
+        pins,
+    ) in _rows(row, "h_"):
+        meter, feature, product = json.loads(purpose)
+        books.holds[tenant, hold_id] = Hold(
+            tenant,
+            hold_id,
+            customer,
+            wallet_id,
+            asset,
+            int(amount),
+            int(captured),
+            HoldState(state),
+            (meter, feature, product),
+            reference,
+            create_time,
+            expire,
+            [(w, int(a), s) for w, a, s in zip(*json.loads(shares), strict=True)],
+            [(w, g, int(a)) for w, g, a in zip(*json.loads(pins), strict=True)] if pins else [],
+        )
+
+
+def _make_rule(values: Row) -> Rule:
+    return Rule(
+        threshold=int(values[0]),
+        mode=RechargeMode(values[1]),
+        value=int(values[2]),
+        unit_price=Decimal(values[3]),
+        price_asset=values[4],
+        price_scale=values[5],
+        monthly_cap=int(values[6]),
+        payment_method_id=values[7],
+        generation=values[8],
+        in_flight=values[9],
+        pause_until=values[10],
+        month=values[11],
+        month_bought=int(values[12]),
+        scale=values[13],
+    )
+
+
+_SHORTFALL_MODES = {int(mode): mode for mode in ShortfallMode}
+_WALLET_STATES = {int(state): state for state in WalletState}
+
+
+def read_end(instant: datetime) -> datetime:
+    """When something ends. Postgres' infinity arrives as the last instant, without a zone."""
+    return instant if instant.tzinfo is not None else NEVER
+
+
+def _read_restrictions(text: str | None) -> Restrictions | None:
+    return None if text is None else restrictions_of(json.loads(text))

@@ -1,0 +1,1 @@
+"""Recharges: wallets that top themselves up, and alerts on what is available."""

@@ -1,0 +1,1 @@
+"""Wallets: purses of customers, and what is in them."""
