@@ -73,15 +73,12 @@ class Host:
 
 
 @pytest.fixture(scope="module")
-def host() -> Iterator[Host]:
+def host(own_postgres: EmbeddedPostgres) -> Iterator[Host]:
     folder = Path(tempfile.mkdtemp(prefix="tollgate-host-"))
     try:
-        with (
-            EmbeddedPostgres(folder / "postgres") as postgres,
-            EmbeddedRedis(folder / "redis") as redis,
-        ):
-            asyncio.run(_make_database(postgres.dsn))
-            made = Host(folder, postgres, redis)
+        with EmbeddedRedis(folder / "redis") as redis:
+            asyncio.run(_make_database(own_postgres.dsn))
+            made = Host(folder, own_postgres, redis)
             subprocess.run(
                 [
                     sys.executable, ROOT / "deploy" / "docker" / "provision.py", made.secrets,

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
@@ -19,23 +16,12 @@ PROVISION = ROOT / "deploy" / "docker" / "provision.py"
 SECRETS = ROOT / "deploy" / "compose" / "secrets.sh"
 
 
-@pytest.fixture(scope="module")
-def superuser_url() -> Iterator[str]:
-    """A Postgres of its own: roles belong to a whole server, and passwords are set here."""
-    folder = Path(tempfile.mkdtemp(prefix="tollgate-provision-"))
-    try:
-        with EmbeddedPostgres(folder) as postgres:
-            yield postgres.dsn
-    finally:
-        shutil.rmtree(folder)
-
-
 @pytest.fixture
-def secrets(tmp_path: Path, superuser_url: str) -> Path:
+def secrets(tmp_path: Path, own_postgres: EmbeddedPostgres) -> Path:
     folder = tmp_path / "secrets"
     subprocess.run(["sh", SECRETS, folder], check=True, capture_output=True)
     (folder / "superuser_url").chmod(0o600)
-    (folder / "superuser_url").write_text(superuser_url)
+    (folder / "superuser_url").write_text(own_postgres.dsn)
     return folder
 
 
@@ -46,12 +32,12 @@ def _provision(folder: Path, *services: str) -> subprocess.CompletedProcess[str]
 
 
 async def test_every_role_is_made_ordinary_and_with_its_own_password(
-    secrets: Path, superuser_url: str
+    secrets: Path, own_postgres: EmbeddedPostgres
 ) -> None:
     for _ in range(2):  # a second run finds everything made
         ran = _provision(secrets, *SERVICES)
         assert ran.returncode == 0, ran.stderr
-    connection = await asyncpg.connect(superuser_url)
+    connection = await asyncpg.connect(own_postgres.dsn)
     try:
         roles = await connection.fetch(
             "SELECT rolname, rolcanlogin, rolpassword, rolsuper OR rolcreaterole OR rolcreatedb"
