@@ -1,0 +1,1 @@
+"""`tollgate`, the command for people."""
