@@ -146,6 +146,24 @@ async def open_stores(
 
 
 @asynccontextmanager
+async def open_database(installation: Installation) -> AsyncIterator[str]:
+    """The database alone, for as long as the block: one that ran already goes on running."""
+    named = os.environ.get("DATABASE_URL")
+    if named:
+        await _execute(named, "SELECT 1")
+        yield named
+        return
+    postgres = EmbeddedPostgres(installation.folder / "postgres")
+    ran_already = postgres.pid is not None
+    dsn = await asyncio.to_thread(postgres.start)
+    try:
+        yield dsn
+    finally:
+        if not ran_already:
+            await asyncio.to_thread(postgres.stop)
+
+
+@asynccontextmanager
 async def _database(server: str, *, fresh: bool) -> AsyncIterator[str]:
     await _execute(server, "SELECT 1")
     if not fresh:

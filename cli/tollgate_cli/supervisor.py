@@ -62,6 +62,7 @@ class Suite:
     notifications_endpoint: str
     applied: dict[str, list[str]]  # migrations, by service
     children: dict[str, Child] = field(default_factory=dict)
+    ready: bool = False
 
     @property
     def endpoints(self) -> Endpoints:
@@ -123,10 +124,16 @@ class Suite:
         """Create a test tenant; returns an API key of its owner."""
         return await create_tenant(self.endpoints, self.service_secret, name)
 
+    def mark_ready(self) -> None:
+        """Tell whoever waits for the state file that there is nothing more to wait for."""
+        self.ready = True
+        self.installation.write_state(self.describe())
+
     def describe(self) -> dict[str, object]:
         """What the state file holds."""
         return {
             "supervisor": os.getpid(),
+            "ready": self.ready,
             "services": {
                 name: {
                     "pid": child.pid,
@@ -205,7 +212,7 @@ async def _stop(suite: Suite) -> None:
 
 
 async def _keep_state(suite: Suite) -> None:
-    written = suite.describe()
+    written: dict[str, object] = {}
     while True:
         await asyncio.sleep(STATE_SECONDS)
         present = suite.describe()
@@ -260,7 +267,12 @@ async def _has_announced(child: Child) -> bool:
 
 
 async def _answers_health(child: Child) -> bool:
-    async with grpc.aio.insecure_channel(child.announcement["listening"]) as channel:
+    return await serves_at(child.announcement["listening"])
+
+
+async def serves_at(address: str) -> bool:
+    """Whether a service answers there that it serves."""
+    async with grpc.aio.insecure_channel(address) as channel:
         try:
             # Without stubs: an empty message asks about the whole process.
             check = channel.unary_unary("/grpc.health.v1.Health/Check", None, None)
