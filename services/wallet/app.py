@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from chassis.platform import Platform
+from chassis.relay import Relay
 from chassis.server import bind
-from chassis.service import App, ServiceDefinition
+from chassis.service import App, Job, ServiceDefinition
 from tollgate.wallet.v1 import ledger_service_pb2, wallet_service_pb2
 from wallet.assets.operations import Scales
 from wallet.assets.rpc import AssetService
@@ -15,7 +16,10 @@ from wallet.config import Config
 from wallet.debits.rpc import DebitService
 from wallet.grants.rpc import GrantService
 from wallet.holds.rpc import HoldService
+from wallet.journal.rpc import LedgerService
+from wallet.ledger.jobs import Sweeper, extend_journal
 from wallet.ledger.operations import open_ledger
+from wallet.recharge.rpc import AlertService, RechargeService
 from wallet.wallets.rpc import WalletService
 
 
@@ -27,6 +31,8 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
     wallets = wallet_service_pb2.DESCRIPTOR.services_by_name
     ledgers = ledger_service_pb2.DESCRIPTOR.services_by_name
     async with open_ledger(database, platform.settings.lanes) as ledger:
+        sweeper = Sweeper(database, ledger, platform.clocks)
+        relay = Relay(database, platform.redis, "wallet")
         yield App(
             bindings=[
                 bind(AssetService(database), wallets["AssetService"]),
@@ -34,6 +40,14 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
                 bind(GrantService(ledger, scales, database), ledgers["GrantService"]),
                 bind(DebitService(ledger, scales), ledgers["DebitService"]),
                 bind(HoldService(ledger, scales, database), ledgers["HoldService"]),
+                bind(LedgerService(database), ledgers["LedgerService"]),
+                bind(RechargeService(database, scales), wallets["RechargeService"]),
+                bind(AlertService(database, scales), wallets["AlertService"]),
+            ],
+            jobs=[
+                Job("relay", relay.run),
+                Job("sweeper", sweeper.run),
+                Job("journal", lambda: extend_journal(database)),
             ],
         )
 

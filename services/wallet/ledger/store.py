@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -324,3 +325,49 @@ async def find_places(
             [UUID(hold_id) for hold_id in hold_ids],
         )
     return {row["hold_id"]: Place(row["customer_id"], row["asset"], row["scale"]) for row in rows}
+
+
+class Due(NamedTuple):
+    """What time has overtaken: (tenant, wallet, asset), and (tenant, hold, customer, asset)."""
+
+    balances: list[tuple[str, str, str]]
+    holds: list[tuple[str, str, str, str]]
+
+
+async def list_due(
+    connection: Connection,
+    tenant_id: str | None,
+    but: list[str] | None,
+    now: datetime | None,
+    count: int,
+) -> Due:
+    """Ids alone, oldest first; of one tenant, or of all but some, at a time or by the database."""
+    balances = await connection.fetch(
+        "SELECT tenant_id, wallet_id, asset"
+        " FROM list_due_balances($1, $2, coalesce($3, clock_timestamp()), $4)",
+        tenant_id,
+        but,
+        now,
+        count,
+    )
+    holds = await connection.fetch(
+        "SELECT tenant_id, hold_id, customer_id, asset"
+        " FROM list_due_holds($1, $2, coalesce($3, clock_timestamp()), $4)",
+        tenant_id,
+        but,
+        now,
+        count,
+    )
+    return Due([(r[0], r[1], r[2]) for r in balances], [(r[0], r[1], r[2], r[3]) for r in holds])
+
+
+async def list_tenants(connection: Connection, after: str | None, count: int) -> list[str]:
+    """Tenants that have assets, by id, those after one."""
+    rows = await connection.fetch("SELECT list_tenants($1, $2)", after, count)
+    return [row[0] for row in rows]
+
+
+async def extend_journal(connection: Connection, days_ahead: int) -> int:
+    """Make the journal's days that are missing; answers how many those were."""
+    made: int = await connection.fetchval("SELECT extend_journal($1)", days_ahead)
+    return made
