@@ -1,0 +1,1 @@
+"""Metering: usage events, what they count and cost, and the gate before usage runs."""

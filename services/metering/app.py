@@ -1,0 +1,78 @@
+"""Metering, wired."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+from chassis.messages import stream_name
+from chassis.platform import Platform
+from chassis.relay import Relay
+from chassis.server import bind
+from chassis.service import App, Job, ServiceDefinition
+from metering.charging.operations import Wallet
+from metering.config import Config
+from metering.events.jobs import Partitions
+from metering.events.operations import Ingest
+from metering.events.rpc import EventService
+from metering.gate.jobs import Expiry
+from metering.gate.operations import Gate
+from metering.gate.rpc import GateService
+from metering.meters.operations import Meters
+from metering.meters.rpc import MeterService
+from metering.queries.rpc import UsageService
+from metering.ratecards.jobs import CardWatch
+from metering.ratecards.operations import RateCards
+from metering.settlement.jobs import Recovery
+from metering.settlement.operations import Settlement
+from tollgate.metering.v1 import event_pb2, gate_pb2, meter_pb2, usage_pb2
+
+
+@asynccontextmanager
+async def open_app(platform: Platform) -> AsyncIterator[App]:
+    """The app while in the block; at its end the lanes finish what they took."""
+    assert isinstance(platform.settings, Config)
+    database, settings = platform.database, platform.settings
+    meters = Meters(database)
+    cards = RateCards(platform.peers)
+    wallet = Wallet(platform.peers)
+    settlement = Settlement(database, wallet, meters)
+    ingest = Ingest(database, meters, cards, wallet, settlement, settings.lanes)
+    gate = Gate(database, meters, cards, wallet, settings.lanes)
+    recovery = Recovery(database, settlement, settings.recovery_seconds)
+    bindings = [
+        bind(MeterService(database), meter_pb2.DESCRIPTOR.services_by_name["MeterService"]),
+        bind(
+            EventService(database, ingest, meters, platform.clocks),
+            event_pb2.DESCRIPTOR.services_by_name["EventService"],
+        ),
+        bind(GateService(gate), gate_pb2.DESCRIPTOR.services_by_name["GateService"]),
+        bind(UsageService(database, meters), usage_pb2.DESCRIPTOR.services_by_name["UsageService"]),
+    ]
+    jobs = [
+        Job("recovery", recovery.run),
+        # It sends no messages yet; the relay also sweeps request keys that nobody repeats.
+        Job("relay", Relay(database, platform.redis, platform.service).run),
+        Job("partitions", Partitions(database).run),
+        Job("expiry", Expiry(database, platform.clocks).run),
+    ]
+    async with AsyncExitStack() as stack:
+        # Every process has cards of its own to forget, so each watches the stream for itself.
+        watch = CardWatch(platform.redis, stream_name("invoicing"), cards)
+        task = asyncio.create_task(watch.run(), name="card-watch")
+        stack.push_async_callback(_cancel, task)
+        stack.push_async_callback(gate.close)
+        stack.push_async_callback(ingest.close)
+        yield App(bindings, jobs)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+SERVICE = ServiceDefinition(
+    name="metering", config=Config, open=open_app, migrations="metering.migrations"
+)

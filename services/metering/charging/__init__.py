@@ -1,0 +1,1 @@
+"""Charging: the wallet as metering uses it."""

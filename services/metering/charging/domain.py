@@ -1,0 +1,124 @@
+"""Debits and holds that metering asks of the wallet, and what the wallet answers."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+from uuid import UUID
+
+from kernel.errors import Kind, Refusal
+
+EVENTS_PER_BATCH_MAX = 4_096  # 12 bits of a receipt id
+LINES_PER_EVENT_MAX = 200  # of the 255 that 8 bits can number; releases of holds take the rest
+
+_EVENT_SHIFT = 8
+_BATCH_SHIFT = 20
+_BATCH_MASK = (1 << _BATCH_SHIFT) - 1
+
+
+def batch_of(receipt_id: UUID) -> UUID:
+    """The batch that an event was decided in: its receipt id without the last 20 bits."""
+    return UUID(int=receipt_id.int & ~_BATCH_MASK)
+
+
+def receipt_of(batch_id: UUID, index: int) -> UUID:
+    """The receipt id of the event at an index of a batch."""
+    return UUID(int=batch_id.int + (index << _EVENT_SHIFT))
+
+
+def batch_end(batch_id: UUID) -> UUID:
+    """The first receipt id that is no longer of the batch."""
+    return UUID(int=batch_id.int + (1 << _BATCH_SHIFT))
+
+
+def charge_of(receipt_id: UUID, number: int) -> UUID:
+    """The key of an event's charge, `number` from 1; it rises with the receipt id."""
+    return UUID(int=receipt_id.int + number)
+
+
+def receipt_of_charge(charge_id: UUID) -> tuple[UUID, int]:
+    """The event behind a charge, and the charge's number."""
+    number = charge_id.int & ((1 << _EVENT_SHIFT) - 1)
+    return UUID(int=charge_id.int - number), number
+
+
+class OverUse(Enum):
+    """What to do where usage costs more than what an authorization holds."""
+
+    REJECT = 1
+    CLAMP = 2
+    USE_AVAILABLE = 3
+    FORCE = 4
+
+
+class Capture(NamedTuple):
+    """Where a debit takes its funds from first."""
+
+    hold_id: str
+    is_final: bool
+    over_use: OverUse
+
+
+class Debit(NamedTuple):
+    """One debit to post. Debits of one group stand beside each other and post all or none."""
+
+    charge_id: UUID
+    customer_id: str
+    asset: str
+    scale: int
+    atoms: int
+    meter: str
+    feature: str
+    product: str
+    reference: str
+    group: str
+    capture: Capture | None
+
+
+class Posted(NamedTuple):
+    """A debit that the wallet posted."""
+
+    atoms: int
+    shortfall: int
+    available: str
+
+
+class Refused(NamedTuple):
+    """A debit or a hold that the wallet refused."""
+
+    reason: str
+    message: str
+    facts: dict[str, str]
+
+
+class HoldRequest(NamedTuple):
+    """Funds to set aside."""
+
+    key: str
+    customer_id: str
+    asset: str
+    scale: int
+    atoms: int
+    meter: str
+    feature: str
+    product: str
+    seconds: float
+
+
+class Held(NamedTuple):
+    """Funds that the wallet set aside."""
+
+    hold_id: str
+    atoms: int
+    available: str
+    expire_seconds: float  # Unix time
+
+
+class AssetUnknown(Refusal):
+    """A price or a maximum is in an asset that the wallet does not have."""
+
+    reason = "NOT_FOUND"
+    kind = Kind.NOT_FOUND
+
+    def __init__(self, code: str) -> None:
+        super().__init__(f"no asset {code!r}", what="asset", name=code)

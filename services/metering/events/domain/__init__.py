@@ -1,0 +1,1 @@
+"""The rules of events: what one must be, what it falls under, what it costs."""

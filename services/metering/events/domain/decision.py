@@ -1,0 +1,208 @@
+"""Deciding a batch: every event counted and priced in order, on figures that nobody else changes.
+
+The caller holds the locks of the batch's customers; nothing here waits or writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from metering.charging.domain import charge_of, receipt_of
+from metering.events.domain.event import (
+    AuthorizationEnded,
+    AuthorizationMismatch,
+    AuthorizationUnknown,
+    Charge,
+    Event,
+)
+from metering.events.domain.matching import Match, PricedMeasure
+from metering.gate.domain.authorization import Authorization, AuthorizationState
+from metering.meters.domain import Aggregation
+from metering.ratecards.domain import Entry, Stretch
+from metering.usage.domain import Running, text_of
+from rating.exact import Number
+
+UsageKey = tuple[str, str, str, datetime]  # customer, subscription item, price, period start
+HourKey = tuple[str, str, datetime, str]  # customer, meter, hour, dimension values
+
+INVOICE_SCALE = 9  # of assets that the wallet does not know because only invoices use them
+
+
+class Line(NamedTuple):
+    """One price's part in an event."""
+
+    running: Running
+    quantity: str
+    atoms: int
+
+
+class Record(NamedTuple):
+    """One event as it is stored."""
+
+    receipt_id: UUID
+    match: Match
+    sequence: int
+    lines: list[Line]
+    authorization: Authorization | None
+
+    @property
+    def event(self) -> Event:
+        return self.match.event
+
+    @property
+    def is_charged(self) -> bool:
+        """Whether the wallet has anything to do for it: a debit, or a hold to release."""
+        held = self.authorization is not None and bool(self.authorization.holds)
+        return held or any(line.atoms for line in self.lines)
+
+    def charges(self) -> list[Charge]:
+        """What it costs, one per price that is settled from wallets."""
+        return [
+            Charge(
+                charge_of(self.receipt_id, number) if line.atoms else None,
+                line.running.price_id,
+                line.running.subscription_item_id,
+                line.running.meter,
+                line.quantity,
+                line.running.asset,
+                line.running.scale,
+                line.atoms,
+                0,
+                "",
+            )
+            for number, line in enumerate(self.lines, 1)
+            if line.running.from_wallet
+        ]
+
+
+class Hour:
+    """What a batch adds to one hour of usage."""
+
+    __slots__ = ("aggregation", "event_count", "quantity")
+
+    def __init__(self, aggregation: Aggregation) -> None:
+        self.aggregation = aggregation
+        self.quantity: Number = 0
+        self.event_count = 0
+
+    def add(self, value: Number) -> None:
+        self.event_count += 1
+        if self.aggregation is Aggregation.MAX:
+            self.quantity = max(self.quantity, value)
+        else:
+            self.quantity += value
+
+
+class Batch:
+    """The events of one transaction, as they are decided."""
+
+    def __init__(
+        self,
+        batch_id: UUID,
+        meter_version: int,
+        runnings: Mapping[UsageKey, Running],
+        sequences: Mapping[str, int],
+        usage_counts: Mapping[str, int],
+        scales: Mapping[str, int],
+    ) -> None:
+        self.batch_id = batch_id
+        self.meter_version = meter_version
+        self.records: list[Record] = []
+        self.hours: dict[HourKey, Hour] = {}
+        self.runnings = dict(runnings)
+        self.usage_counts = dict(usage_counts)
+        self._sequences = dict(sequences)
+        self._scales = scales
+
+    def decide(self, index: int, match: Match, authorization: Authorization | None) -> None:
+        """Count and price one event; `index` is its place in the batch."""
+        event = match.event
+        sequence = self._sequences[event.customer_id] + 1
+        self._sequences[event.customer_id] = sequence
+        lines = [self._line(event, measure) for measure in match.priced]
+        hour = event.event_time.replace(minute=0, second=0, microsecond=0)
+        for meter, value in match.measures:
+            key = (event.customer_id, meter.code, hour, meter.dimension_values(event.properties))
+            counted = self.hours.get(key)
+            if counted is None:
+                counted = self.hours[key] = Hour(meter.aggregation)
+            counted.add(value)
+        receipt_id = receipt_of(self.batch_id, index)
+        self.records.append(Record(receipt_id, match, sequence, lines, authorization))
+
+    def _line(self, event: Event, measure: PricedMeasure) -> Line:
+        entry = measure.entry
+        stretch = entry.stretch_at(event.event_time)
+        key = (
+            event.customer_id,
+            entry.subscription_item_id,
+            entry.price_id,
+            stretch.period.start,
+        )
+        running = self.runnings.get(key)
+        if running is None:
+            running = self.runnings[key] = self._begin(event.customer_id, measure, stretch)
+        quantity, atoms = running.add(measure.value, event.properties, event.event_time)
+        return Line(running, text_of(quantity), atoms)
+
+    def _begin(self, customer_id: str, measure: PricedMeasure, stretch: Stretch) -> Running:
+        number = self.usage_counts[customer_id] + 1
+        self.usage_counts[customer_id] = number
+        scale = self._scales.get(measure.entry.pricing.price.asset, INVOICE_SCALE)
+        return begin_running(number, customer_id, measure, stretch, scale)
+
+
+def begin_running(
+    number: int, customer_id: str, measure: PricedMeasure, stretch: Stretch, scale: int
+) -> Running:
+    """Running usage of a price in a period that had none so far."""
+    entry = measure.entry
+    return Running(
+        number=number,
+        customer_id=customer_id,
+        subscription_item_id=entry.subscription_item_id,
+        price_id=entry.price_id,
+        plan_code=entry.plan_code,
+        meter=entry.meter,
+        is_maximum=measure.meter.aggregation is Aggregation.MAX,
+        dimensions=entry.dimensions,
+        pricing=entry.pricing,
+        stretch=stretch,
+        time_zone=entry.time_zone,
+        from_wallet=entry.from_wallet,
+        scale=scale,
+    )
+
+
+def usages_of(matches: Iterable[Match]) -> dict[UsageKey, Entry]:
+    """The running usage that events are counted for, and the entry of the rate card behind it."""
+    return {
+        (
+            match.event.customer_id,
+            measure.entry.subscription_item_id,
+            measure.entry.price_id,
+            measure.entry.stretch_at(match.event.event_time).period.start,
+        ): measure.entry
+        for match in matches
+        for measure in match.priced
+    }
+
+
+def check_authorization(match: Match, authorization: Authorization | None) -> Authorization:
+    """The authorization that an event may capture. Raises where it may not."""
+    named = match.event.authorization_id
+    assert named is not None
+    field = f"{match.field}.authorization_id"
+    if authorization is None:
+        raise AuthorizationUnknown(field, named)
+    if authorization.customer_id != match.event.customer_id:
+        raise AuthorizationMismatch(field, named)
+    state = authorization.state_at(match.now)
+    if state is AuthorizationState.DENIED:
+        raise AuthorizationUnknown(field, named)
+    if state is not AuthorizationState.OPEN:
+        raise AuthorizationEnded(named, state.name, field)
+    return authorization

@@ -1,0 +1,363 @@
+"""Taking events in: one batch is matched, made durable with its intended charges, and charged."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from chassis.call import Call
+from chassis.database import Connection, Database
+from chassis.lanes import Lanes
+from kernel.errors import Refusal
+from kernel.ids import new_id
+from metering.charging.domain import batch_of, receipt_of
+from metering.charging.operations import Wallet
+from metering.events import store
+from metering.events.domain.decision import Batch, Record, check_authorization, usages_of
+from metering.events.domain.event import (
+    CustomerUnknown,
+    Event,
+    EventConflict,
+    EventState,
+    Outcome,
+    event_key,
+    invalid,
+)
+from metering.events.domain.matching import Match, match_event
+from metering.events.domain.rendering import outcome_of_record, outcome_of_stored
+from metering.gate import store as gate
+from metering.gate.domain.authorization import Authorization, AuthorizationState
+from metering.meters.domain import MeterSet
+from metering.meters.operations import Meters
+from metering.ratecards.operations import RateCards
+from metering.settlement.domain import Chargeable, ChargeLine
+from metering.settlement.operations import Settlement
+from metering.usage import store as usage
+
+BATCH_MAX = 1_000  # of one transaction; the wallet takes as many debits in one call
+QUEUE_MAX = 20_000  # events waiting in one lane: two seconds' worth
+MATCH_ATTEMPTS = 3  # meters may be published while a batch is being decided
+
+
+class Arrival(NamedTuple):
+    """An event on its way in."""
+
+    event: Event
+    field: str  # "events[3]"
+    call: Call
+
+
+class MetersChanged(Exception):
+    """Meters were published or archived after the batch was matched; it is matched again."""
+
+
+class Ingest:
+    """The lanes that events go through, so that one customer's are decided one batch at a time."""
+
+    def __init__(
+        self,
+        database: Database,
+        meters: Meters,
+        cards: RateCards,
+        wallet: Wallet,
+        settlement: Settlement,
+        lanes: int,
+    ) -> None:
+        self._database = database
+        self._meters = meters
+        self._cards = cards
+        self._wallet = wallet
+        self._settlement = settlement
+        self._lanes: list[Lanes[Arrival, Outcome]] = [
+            Lanes(
+                self._flush,
+                count=1,
+                batch_max=BATCH_MAX,
+                queue_max=QUEUE_MAX,
+                group_of=_tenant_of,
+                name=f"ingest-{number}",
+            )
+            for number in range(lanes)
+        ]
+
+    async def take(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+        """Outcomes of a request's events, in order. Raises LaneFull, or what made a whole batch
+        fail before anything of it was stored."""
+        parts: list[list[int]] = [[] for _ in self._lanes]
+        for position, arrival in enumerate(arrivals):
+            customer = arrival.event.customer_id.encode()
+            parts[zlib.crc32(customer) % len(parts)].append(position)
+        answers = await asyncio.gather(
+            *(
+                lane.submit_many(number, [arrivals[position] for position in part])
+                for number, (lane, part) in enumerate(zip(self._lanes, parts, strict=True))
+            )
+        )
+        outcomes: list[Outcome | None] = [None] * len(arrivals)
+        for part, answered in zip(parts, answers, strict=True):
+            for position, outcome in zip(part, answered, strict=True):
+                if isinstance(outcome, Exception):
+                    raise outcome
+                outcomes[position] = outcome
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    async def close(self) -> None:
+        """Finish what was taken."""
+        for lane in self._lanes:
+            await lane.close()
+
+    async def _flush(self, arrivals: Sequence[Arrival]) -> list[Outcome | Exception]:
+        # Of several callers the one who saw the latest test clock speaks for all.
+        call = max((arrival.call for arrival in arrivals), key=lambda one: one.clock_version)
+        customers = {arrival.event.customer_id for arrival in arrivals}
+        cards = await self._cards.of(call.tenant_id, customers, call)
+        assets = {asset for card in cards.values() for asset in card.wallet_assets}
+        scales = await self._wallet.scales_of(call.tenant_id, assets, call) if assets else {}
+        meters = await self._meters.of(call.tenant_id)
+        for attempt in range(1, MATCH_ATTEMPTS + 1):
+            inflow = _Inflow(call.tenant_id, arrivals)
+            for position, arrival in enumerate(arrivals):
+                card = cards.get(arrival.event.customer_id)
+                if card is None:
+                    field = f"{arrival.field}.customer_id"
+                    inflow.refuse(position, CustomerUnknown(field, arrival.event.customer_id))
+                    continue
+                try:
+                    inflow.admit(
+                        position,
+                        match_event(
+                            arrival.event, arrival.field, arrival.call.now, meters, card, scales
+                        ),
+                    )
+                except Refusal as refusal:
+                    inflow.refuse(position, refusal)
+            try:
+                batch = await self._store(inflow, meters, scales)
+            except MetersChanged:
+                meters = await self._meters.refresh(call.tenant_id)
+                if attempt == MATCH_ATTEMPTS:
+                    raise
+                continue
+            await self._charge(inflow, batch, call)
+            return [*inflow.answer()]
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _store(
+        self, inflow: _Inflow, meters: MeterSet, scales: dict[str, int]
+    ) -> Batch | None:
+        """One transaction: events, running usage, hours, and the intent to charge."""
+        if not inflow.matches:
+            if meters.version != await self._stored_version(inflow.tenant_id):
+                raise MetersChanged
+            return None
+        async with self._database.transaction(inflow.tenant_id) as tx:
+            locked = await store.lock_customers(tx, inflow.tenant_id, inflow.count_by_customer())
+            if locked.meter_version != meters.version:
+                raise MetersChanged
+            await self._find_duplicates(tx, inflow)
+            authorizations = await self._find_authorizations(tx, inflow)
+            batch = await self._load(tx, inflow, meters, scales, locked)
+            for position, match in inflow.matches.items():
+                named = match.event.authorization_id
+                authorization = authorizations[named] if named is not None else None
+                batch.decide(position, match, authorization)
+            await _record(tx, inflow.tenant_id, batch)
+        return batch
+
+    async def _stored_version(self, tenant_id: UUID) -> int:
+        async with self._database.transaction(tenant_id) as tx:
+            return (await self._meters.current(tx, tenant_id)).version
+
+    async def _find_duplicates(self, tx: Connection, inflow: _Inflow) -> None:
+        receipts = {
+            event_key(m.event.event_id): inflow.receipt(p) for p, m in inflow.matches.items()
+        }
+        earlier = await store.claim_receipts(tx, inflow.tenant_id, receipts)
+        if not earlier:
+            return
+        outcomes = await load_outcomes(tx, inflow.tenant_id, earlier.values())
+        for position, match in list(inflow.matches.items()):
+            receipt_id = earlier.get(event_key(match.event.event_id))
+            if receipt_id is not None:
+                event, outcome = outcomes[receipt_id]
+                inflow.repeat(position, event, outcome)
+
+    async def _find_authorizations(
+        self, tx: Connection, inflow: _Inflow
+    ) -> dict[UUID, Authorization]:
+        named = {p: m for p, m in inflow.matches.items() if m.event.authorization_id is not None}
+        if not named:
+            return {}
+        ids = {m.event.authorization_id for m in named.values() if m.event.authorization_id}
+        found = await gate.list_by_id(tx, inflow.tenant_id, ids, lock=True)
+        usable: dict[UUID, Authorization] = {}
+        faulty: list[UUID] = []
+        for position, match in named.items():
+            key = match.event.authorization_id
+            assert key is not None
+            try:
+                usable[key] = check_authorization(match, found.get(key))
+                # It is captured by the first event that names it.
+                found[key] = usable[key]._replace(state=AuthorizationState.CAPTURED)
+            except Refusal as refusal:
+                inflow.refuse(position, refusal)
+                faulty.append(event_key(match.event.event_id))
+        if faulty:
+            await store.release_receipts(tx, inflow.tenant_id, faulty)
+        return usable
+
+    async def _load(
+        self,
+        tx: Connection,
+        inflow: _Inflow,
+        meters: MeterSet,
+        scales: dict[str, int],
+        locked: store.LockedCustomers,
+    ) -> Batch:
+        entries = usages_of(inflow.matches.values())
+        runnings = await usage.load_runnings(tx, inflow.tenant_id, entries, meters)
+        return Batch(
+            inflow.batch_id,
+            meters.version,
+            runnings,
+            locked.sequences,
+            locked.usage_counts,
+            scales,
+        )
+
+    async def _charge(self, inflow: _Inflow, batch: Batch | None, call: Call) -> None:
+        records = batch.records if batch is not None else []
+        charged = [record for record in records if record.is_charged]
+        answers = None
+        if charged:
+            answers = await self._settlement.charge(
+                inflow.tenant_id, inflow.batch_id, [_chargeable(r) for r in charged], call
+            )
+        for record in records:
+            inflow.settle(record, outcome_of_record(record, answers))
+
+
+async def _record(tx: Connection, tenant_id: UUID, batch: Batch) -> None:
+    if not batch.records:
+        return
+    runnings = list(batch.runnings.values())
+    new = [running for running in runnings if running.is_new]
+    if new:
+        await usage.insert_runnings(tx, tenant_id, new)
+        counts = {r.customer_id: batch.usage_counts[r.customer_id] for r in new}
+        await store.save_usage_counts(tx, tenant_id, counts)
+    known = [running for running in runnings if not running.is_new]
+    if known:
+        await usage.save_runnings(tx, tenant_id, known)
+    if batch.hours:
+        await usage.add_hours(tx, tenant_id, batch.hours)
+    await store.insert_events(tx, tenant_id, batch.records, batch.meter_version)
+    captured = [r.authorization.authorization_id for r in batch.records if r.authorization]
+    if captured:
+        await gate.save_state(tx, tenant_id, captured, AuthorizationState.CAPTURED)
+    if any(record.is_charged for record in batch.records):
+        await store.insert_batch(tx, tenant_id, batch.batch_id)
+
+
+async def load_outcomes(
+    tx: Connection, tenant_id: UUID, receipt_ids: Iterable[UUID]
+) -> dict[UUID, tuple[Event, Outcome]]:
+    """Stored events and what became of them, by receipt."""
+    stored = await store.list_events(tx, tenant_id, receipt_ids)
+    numbers = {(each.event.customer_id, line.number) for each in stored for line in each.lines}
+    rows = await usage.list_numbered(tx, tenant_id, numbers)
+    usages = {(row["customer_id"], row["number"]): row for row in rows}
+    batches = {batch_of(each.receipt_id) for each in stored}
+    pending = await store.list_pending(tx, tenant_id, batches)
+    return {
+        each.receipt_id: (
+            each.event,
+            outcome_of_stored(each, usages, batch_of(each.receipt_id) in pending),
+        )
+        for each in stored
+    }
+
+
+class _Inflow:
+    """One batch between its arrival and its answers."""
+
+    def __init__(self, tenant_id: UUID, arrivals: Sequence[Arrival]) -> None:
+        self.tenant_id = tenant_id
+        # Receipts rise with real time, whatever a test clock says: days of receipt are kept and
+        # dropped as a whole.
+        self.batch_id = batch_of(new_id(datetime.now(UTC)))
+        self.matches: dict[int, Match] = {}
+        self._arrivals = arrivals
+        self._outcomes: dict[int, Outcome] = {}
+        self._first: dict[str, int] = {}
+        self._followers: dict[int, int] = {}
+
+    def receipt(self, position: int) -> UUID:
+        return receipt_of(self.batch_id, position)
+
+    def refuse(self, position: int, refusal: Refusal) -> None:
+        self.matches.pop(position, None)
+        self._outcomes[position] = invalid(self._arrivals[position].event.event_id, refusal)
+
+    def admit(self, position: int, match: Match) -> None:
+        """Take a match in, unless an earlier one of this batch has the same event id."""
+        first = self._first.setdefault(match.event.event_id, position)
+        if first == position:
+            self.matches[position] = match
+        elif self._arrivals[first].event == match.event:
+            self._followers[position] = first
+        else:
+            field = f"{match.field}.event_id"
+            self.refuse(position, EventConflict(field, match.event.event_id))
+
+    def repeat(self, position: int, event: Event, outcome: Outcome) -> None:
+        """Answer what an event of that id was answered before, if this is the same."""
+        match = self.matches.pop(position)
+        if event == match.event:
+            self._outcomes[position] = outcome._replace(duplicate=True)
+        else:
+            field = f"{match.field}.event_id"
+            self.refuse(position, EventConflict(field, match.event.event_id))
+
+    def settle(self, record: Record, outcome: Outcome) -> None:
+        position = (record.receipt_id.int - self.batch_id.int) >> 8
+        self._outcomes[position] = outcome
+
+    def count_by_customer(self) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for match in self.matches.values():
+            customer_id = match.event.customer_id
+            counts[customer_id] = counts.get(customer_id, 0) + 1
+        return counts
+
+    def answer(self) -> list[Outcome]:
+        for position, first in self._followers.items():
+            outcome = self._outcomes[first]
+            duplicate = outcome.state is not EventState.INVALID
+            self._outcomes[position] = outcome._replace(duplicate=duplicate)
+        return [self._outcomes[position] for position in range(len(self._arrivals))]
+
+
+def _chargeable(record: Record) -> Chargeable:
+    lines = [
+        ChargeLine(
+            line.running.meter,
+            line.running.plan_code,
+            line.running.asset,
+            line.running.scale,
+            line.atoms,
+        )
+        for line in record.lines
+    ]
+    event = record.match.event
+    return Chargeable(
+        record.receipt_id, event.event_id, event.customer_id, lines, record.authorization
+    )
+
+
+def _tenant_of(arrival: Arrival) -> UUID:
+    return arrival.call.tenant_id

@@ -1,0 +1,123 @@
+"""EventService."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from chassis.call import Call, Environment
+from chassis.clocks import TenantClocks
+from chassis.database import Database
+from chassis.paging import next_token, parse_page
+from kernel.errors import NotFound, Refusal
+from metering.charging.domain import batch_of
+from metering.events import store
+from metering.events.domain.event import Outcome, event_key, invalid
+from metering.events.domain.rendering import outcome_of_stored
+from metering.events.operations import Arrival, Ingest
+from metering.events.wire import check_batch, parse_event, render_outcome, render_stored
+from metering.meters.operations import Meters
+from metering.usage import store as usage
+from metering.verification.operations import list_charges, verify_page
+from metering.verification.wire import render_charges, render_verification
+from tollgate.metering.v1 import event_pb2
+
+CHARGES_PER_PAGE_DEFAULT, CHARGES_PER_PAGE_MAX = 1_000, 5_000
+CUSTOMERS_PER_PAGE_DEFAULT, CUSTOMERS_PER_PAGE_MAX = 100, 1_000
+
+
+class EventService:
+    """Answers the RPCs of tollgate.metering.v1.EventService."""
+
+    def __init__(
+        self, database: Database, ingest: Ingest, meters: Meters, clocks: TenantClocks
+    ) -> None:
+        self._database = database
+        self._ingest = ingest
+        self._meters = meters
+        self._clocks = clocks
+
+    async def IngestEvents(
+        self, request: event_pb2.IngestEventsRequest, call: Call
+    ) -> event_pb2.IngestEventsResponse:
+        outcomes = await self._take(request.events, call)
+        return event_pb2.IngestEventsResponse(outcomes=[render_outcome(o) for o in outcomes])
+
+    async def StreamEvents(
+        self, requests: AsyncIterator[event_pb2.StreamEventsRequest], call: Call
+    ) -> AsyncIterator[event_pb2.StreamEventsResponse]:
+        async for request in requests:
+            call = await self._later(call)
+            outcomes = await self._take(request.events, call)
+            yield event_pb2.StreamEventsResponse(outcomes=[render_outcome(o) for o in outcomes])
+
+    async def _later(self, call: Call) -> Call:
+        """The call at the present time: a stream outlives the instant at which it was begun."""
+        if call.environment is Environment.LIVE:
+            return replace(call, now=datetime.now(UTC))
+        now, version = await self._clocks.now(call.tenant_id, call.clock_version)
+        return replace(call, now=now, clock_version=version)
+
+    async def _take(self, messages: Sequence[event_pb2.Event], call: Call) -> list[Outcome]:
+        check_batch(len(messages))
+        arrivals: list[Arrival] = []
+        faults: dict[int, Outcome] = {}
+        for index, message in enumerate(messages):
+            field = f"events[{index}]"
+            try:
+                arrivals.append(Arrival(parse_event(message, field, call.now), field, call))
+            except Refusal as refusal:
+                faults[index] = invalid(message.event_id, refusal)
+        outcomes = await self._ingest.take(arrivals)
+        if not faults:
+            return outcomes
+        answered = iter(outcomes)
+        return [
+            faults[index] if index in faults else next(answered) for index in range(len(messages))
+        ]
+
+    async def GetEvent(
+        self, request: event_pb2.GetEventRequest, call: Call
+    ) -> event_pb2.GetEventResponse:
+        async with self._database.transaction(call.tenant_id) as tx:
+            receipt = await store.find_receipt(tx, call.tenant_id, event_key(request.event_id))
+            found = await store.list_events(tx, call.tenant_id, [receipt]) if receipt else []
+            if not found or found[0].event.event_id != request.event_id:
+                raise NotFound("event", request.event_id)
+            stored = found[0]
+            numbers = [(stored.event.customer_id, line.number) for line in stored.lines]
+            rows = await usage.list_numbered(tx, call.tenant_id, numbers)
+            usages = {(row["customer_id"], row["number"]): row for row in rows}
+            batch_id = batch_of(stored.receipt_id)
+            pending = await store.list_pending(tx, call.tenant_id, [batch_id])
+        return render_stored(stored, outcome_of_stored(stored, usages, bool(pending)))
+
+    async def ListCharges(
+        self, request: event_pb2.ListChargesRequest, call: Call
+    ) -> event_pb2.ListChargesResponse:
+        page = parse_page(
+            request.page_size,
+            request.page_token,
+            CHARGES_PER_PAGE_DEFAULT,
+            CHARGES_PER_PAGE_MAX,
+            key_parts=1,
+        )
+        async with self._database.transaction(call.tenant_id) as tx:
+            charges, after = await list_charges(tx, call.tenant_id, page)
+        return event_pb2.ListChargesResponse(
+            charges=render_charges(charges), next_page_token=next_token(after) if after else ""
+        )
+
+    async def VerifyUsage(
+        self, request: event_pb2.VerifyUsageRequest, call: Call
+    ) -> event_pb2.VerifyUsageResponse:
+        page = parse_page(
+            request.page_size,
+            request.page_token,
+            CUSTOMERS_PER_PAGE_DEFAULT,
+            CUSTOMERS_PER_PAGE_MAX,
+            key_parts=1,
+        )
+        found = await verify_page(self._database, self._meters, call.tenant_id, page)
+        return render_verification(found)

@@ -1,0 +1,158 @@
+"""Events between protobuf and the domain."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from chassis.wire import parse_text, parse_time, parse_uuid, render_time
+from kernel.errors import InvalidValue
+from kernel.money import format_atoms
+from metering.charging.domain import Refused
+from metering.events.domain.event import (
+    EVENTS_PER_CALL_MAX,
+    PROPERTIES_MAX,
+    PROPERTIES_TOTAL_MAX,
+    PROPERTY_NAME_MAX,
+    PROPERTY_VALUE_MAX,
+    BatchTooLarge,
+    Charge,
+    Event,
+    EventState,
+    Outcome,
+    check_time,
+)
+from metering.events.store import StoredEvent
+from tollgate.metering.v1 import event_pb2
+from tollgate.type.v1 import amount_pb2, refusal_pb2
+
+ID_MAX = 128
+
+STATES = {
+    EventState.ACCEPTED: event_pb2.EVENT_STATE_ACCEPTED,
+    EventState.REJECTED: event_pb2.EVENT_STATE_REJECTED,
+    EventState.PENDING: event_pb2.EVENT_STATE_PENDING,
+    EventState.INVALID: event_pb2.EVENT_STATE_INVALID,
+}
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def check_batch(count: int) -> None:
+    """Raise unless a batch has 1 to 1000 events."""
+    if not count:
+        raise InvalidValue("events", "is required; takes 1 to 1000 events")
+    if count > EVENTS_PER_CALL_MAX:
+        raise BatchTooLarge("events", EVENTS_PER_CALL_MAX, count)
+
+
+def parse_event(message: event_pb2.Event, field: str, now: datetime) -> Event:
+    """One event; every fault names its field under `field`, such as "events[3].name"."""
+    event_id, name = message.event_id, message.name
+    customer_id, subject = message.customer_id, message.subject
+    if not (0 < len(event_id) <= ID_MAX and event_id.isprintable()):
+        parse_text(event_id, f"{field}.event_id", maximum=ID_MAX)
+    if not (0 < len(name) <= ID_MAX and name.isprintable()):
+        parse_text(name, f"{field}.name", maximum=ID_MAX)
+    if not (0 < len(customer_id) <= ID_MAX and customer_id.isprintable()):
+        parse_text(customer_id, f"{field}.customer_id", maximum=ID_MAX)
+    if subject:
+        parse_text(subject, f"{field}.subject", maximum=ID_MAX)
+    event_time = _event_time(message, field, now)
+    authorization_id: UUID | None = None
+    if message.authorization_id:
+        authorization_id = parse_uuid(message.authorization_id, f"{field}.authorization_id")
+    properties = dict(message.properties)
+    check_properties(properties, f"{field}.properties")
+    return Event(event_id, name, customer_id, subject, event_time, properties, authorization_id)
+
+
+def _event_time(message: event_pb2.Event, field: str, now: datetime) -> datetime:
+    stamp = message.event_time
+    seconds, nanos = stamp.seconds, stamp.nanos
+    if not seconds or not 0 <= nanos < 1_000_000_000 or not 0 < seconds < 2**33:
+        # The slow way names what is wrong with it.
+        try:
+            return_time = parse_time(message, "event_time")
+        except InvalidValue as error:
+            raise error.inside(field) from None
+    else:
+        return_time = _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1_000)
+    check_time(return_time, now, f"{field}.event_time")
+    return return_time
+
+
+def check_properties(properties: dict[str, str], field: str) -> None:
+    """Raise unless there are at most 50 properties of a bounded size."""
+    if len(properties) > PROPERTIES_MAX:
+        raise InvalidValue(field, f"{len(properties)} properties; takes at most {PROPERTIES_MAX}")
+    total = 0
+    for name, value in properties.items():
+        size = len(value)
+        total += size + len(name)
+        if not (0 < len(name) <= PROPERTY_NAME_MAX and name.isprintable()):
+            parse_text(name, f"{field} name {name[:80]!r}", maximum=PROPERTY_NAME_MAX)
+        if size > PROPERTY_VALUE_MAX:
+            raise InvalidValue(
+                f"{field}.{name}", f"{size} characters; takes at most {PROPERTY_VALUE_MAX}"
+            )
+        if not value.isprintable():
+            raise InvalidValue(f"{field}.{name}", "holds control characters")
+    if total > PROPERTIES_TOTAL_MAX:
+        raise InvalidValue(field, f"{total} characters; takes at most {PROPERTIES_TOTAL_MAX}")
+
+
+def render_outcome(outcome: Outcome) -> event_pb2.EventOutcome:
+    """What became of one event."""
+    message = event_pb2.EventOutcome(
+        event_id=outcome.event_id,
+        state=STATES[outcome.state],
+        charges=[render_charge(charge) for charge in outcome.charges],
+        duplicate=outcome.duplicate,
+    )
+    if outcome.refusal is not None:
+        message.refusal.CopyFrom(render_refusal(outcome.refusal))
+    return message
+
+
+def render_charge(charge: Charge) -> event_pb2.Charge:
+    """One charge of an event."""
+    return event_pb2.Charge(
+        charge_id=str(charge.charge_id) if charge.charge_id is not None else "",
+        price_id=charge.price_id,
+        subscription_item_id=charge.subscription_item_id,
+        meter=charge.meter,
+        quantity=charge.quantity,
+        amount=amount_pb2.Amount(
+            asset=charge.asset, value=format_atoms(charge.atoms, charge.scale)
+        ),
+        shortfall=format_atoms(charge.shortfall, charge.scale) if charge.shortfall else "0",
+        available=charge.available,
+    )
+
+
+def render_refusal(refusal: Refused) -> refusal_pb2.Refusal:
+    """A refusal inside a batch's answer."""
+    return refusal_pb2.Refusal(reason=refusal.reason, message=refusal.message, facts=refusal.facts)
+
+
+def render_event(event: Event) -> event_pb2.Event:
+    """An event as it was sent."""
+    return event_pb2.Event(
+        event_id=event.event_id,
+        name=event.name,
+        customer_id=event.customer_id,
+        subject=event.subject,
+        event_time=render_time(event.event_time),
+        properties=event.properties,
+        authorization_id=str(event.authorization_id) if event.authorization_id else "",
+    )
+
+
+def render_stored(stored: StoredEvent, outcome: Outcome) -> event_pb2.GetEventResponse:
+    """A stored event with its outcome."""
+    return event_pb2.GetEventResponse(
+        event=render_event(stored.event),
+        outcome=render_outcome(outcome),
+        receive_time=render_time(stored.receive_time),
+    )

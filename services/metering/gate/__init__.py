@@ -1,0 +1,1 @@
+"""The gate: funds and entitlement set aside before usage runs."""

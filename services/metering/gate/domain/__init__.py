@@ -1,0 +1,1 @@
+"""The rules of the gate: what an authorization is, and what usage would cost."""

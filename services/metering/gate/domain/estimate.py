@@ -1,0 +1,202 @@
+"""What usage would cost if it ran now: priced at the margin, open authorizations counted in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from kernel.money import RoundingMode, round_to_atoms
+from metering.charging.domain import Refused
+from metering.events.domain.decision import INVOICE_SCALE, UsageKey, begin_running
+from metering.events.domain.matching import PricedMeasure, check_priced
+from metering.gate.domain.authorization import Reservation
+from metering.meters.domain import Aggregation, MeterSet
+from metering.ratecards.domain import RateCard
+from metering.usage.domain import Running, text_of
+from rating.exact import Number
+
+
+class Estimate(NamedTuple):
+    """Usage that is expected, in the form of the event that will report it."""
+
+    name: str
+    properties: Mapping[str, str]
+
+
+class PricedEstimate(NamedTuple):
+    """What one price would ask."""
+
+    measure: PricedMeasure
+    asset: str
+    scale: int
+    atoms: int
+    reservation: Reservation | None
+
+
+@dataclass(slots=True)
+class Needed:
+    """Funds that one authorization needs in one asset."""
+
+    scale: int
+    atoms: int = 0
+    meters: set[str] = field(default_factory=set)
+    products: set[str] = field(default_factory=set)
+
+    @property
+    def meter(self) -> str:
+        """The meter they are for; empty where there are several, which restricted wallets refuse."""
+        return next(iter(self.meters)) if len(self.meters) == 1 else ""
+
+    @property
+    def product(self) -> str:
+        """The plan they are for; empty where there are several."""
+        return next(iter(self.products)) if len(self.products) == 1 else ""
+
+
+def measure_estimate(
+    estimate: Estimate,
+    now: datetime,
+    meters: MeterSet,
+    card: RateCard,
+    scales: Mapping[str, int],
+    place: str,
+) -> list[PricedMeasure]:
+    """The customer's prices that the usage would fall under; none where it is not offered.
+
+    Raises PropertyUnusable, UnpricedUsage, AssetUnknown.
+    """
+    priced = []
+    for meter in meters.counting.get(estimate.name, ()):
+        if not meter.counts(estimate.properties):
+            continue
+        value = meter.value(estimate.properties, place)
+        for entry in card.entries.get(meter.code, ()):
+            if entry.applies(estimate.properties, now):
+                check_priced(entry, estimate.properties, scales, place)
+                priced.append(PricedMeasure(entry, meter, value))
+    return priced
+
+
+def is_marginal(measure: PricedMeasure) -> bool:
+    """Whether what it costs depends on what was used before."""
+    return not measure.entry.pricing.is_linear or measure.meter.aggregation is Aggregation.MAX
+
+
+def usage_key(customer_id: str, measure: PricedMeasure, now: datetime) -> UsageKey:
+    """The running usage that a measure would be counted for."""
+    entry = measure.entry
+    start = entry.stretch_at(now).period.start
+    return (customer_id, entry.subscription_item_id, entry.price_id, start)
+
+
+class Margins:
+    """Running usage and open reservations, as one batch of estimates sees them.
+
+    Estimates of a batch see each other: what one reserves, the next is priced after.
+    """
+
+    def __init__(
+        self,
+        runnings: Mapping[UsageKey, Running],
+        reserved: Mapping[UsageKey, tuple[Number, int]],
+        scales: Mapping[str, int],
+    ) -> None:
+        self._runnings = dict(runnings)
+        self._reserved = dict(reserved)
+        self._scales = scales
+
+    def price(
+        self,
+        customer_id: str,
+        measures: Iterable[PricedMeasure],
+        properties: Mapping[str, str],
+        now: datetime,
+    ) -> list[PricedEstimate]:
+        """What the measures of one estimate would cost, and what they reserve of tiers."""
+        return [self._price(customer_id, measure, properties, now) for measure in measures]
+
+    def _price(
+        self,
+        customer_id: str,
+        measure: PricedMeasure,
+        properties: Mapping[str, str],
+        now: datetime,
+    ) -> PricedEstimate:
+        pricing = measure.entry.pricing
+        asset = pricing.price.asset
+        scale = self._scales.get(asset, INVOICE_SCALE)
+        if not is_marginal(measure):
+            exact = pricing.unit_cost() * measure.value
+            atoms = round_to_atoms(exact, scale, RoundingMode.UP)
+            return PricedEstimate(measure, asset, scale, atoms, None)
+        key = usage_key(customer_id, measure, now)
+        running = self._runnings.get(key)
+        if running is None:
+            stretch = measure.entry.stretch_at(now)
+            running = begin_running(0, customer_id, measure, stretch, scale)
+            self._runnings[key] = running
+        quantity, held = self._reserved.get(key, (0, 0))
+        atoms = running.margin(measure.value, properties, now, quantity, held)
+        if not running.is_plain or running.is_maximum:
+            return PricedEstimate(measure, asset, running.scale, atoms, None)
+        self._reserved[key] = (quantity + measure.value, held + atoms)
+        reservation = Reservation(key[1], key[2], key[3], text_of(measure.value), atoms)
+        return PricedEstimate(measure, asset, running.scale, atoms, reservation)
+
+
+def funds_of(priced: Iterable[PricedEstimate]) -> dict[str, Needed]:
+    """What has to be set aside, by asset; usage that is billed on the invoice needs nothing."""
+    needed: dict[str, Needed] = {}
+    for each in priced:
+        if not each.measure.entry.from_wallet or not each.atoms:
+            continue
+        part = needed.setdefault(each.asset, Needed(each.scale))
+        part.atoms += each.atoms
+        part.meters.add(each.measure.entry.meter)
+        part.products.add(each.measure.entry.plan_code)
+    return needed
+
+
+def entitlement_faults(card: RateCard | None, customer_id: str, feature: str) -> list[Refused]:
+    """Why the customer may not use anything, or not this feature; empty where it may."""
+    facts = {"customer_id": customer_id}
+    if card is None:
+        return [Refused("CUSTOMER_UNKNOWN", f"no customer {customer_id!r}", facts)]
+    faults = []
+    if card.suspended:
+        faults.append(
+            Refused("CUSTOMER_SUSPENDED", f"usage of {customer_id!r} is suspended", facts)
+        )
+    if feature and feature not in card.features:
+        faults.append(
+            Refused(
+                "NOT_ENTITLED",
+                f"{customer_id!r} is not granted feature {feature!r}",
+                {**facts, "feature": feature},
+            )
+        )
+    return faults
+
+
+def not_offered(customer_id: str, event_name: str) -> Refused:
+    """No price of the customer's covers such usage."""
+    return Refused(
+        "NOT_ENTITLED",
+        f"{customer_id!r} has no price for events named {event_name!r}",
+        {"customer_id": customer_id, "event": event_name},
+    )
+
+
+def short_of_funds(refused: Refused, asset: str, needed: str) -> Refused:
+    """The wallet's no to a hold, as a reason of the gate's."""
+    if refused.reason in ("INSUFFICIENT_FUNDS", "NO_WALLET"):
+        available = refused.facts.get("available", "0")
+        return Refused(
+            "INSUFFICIENT_FUNDS",
+            f"{available} {asset} are available, {needed} are needed",
+            {"asset": asset, "available": available, "needed": needed},
+        )
+    facts = {**refused.facts, "wallet_reason": refused.reason}
+    return Refused("CHARGE_REFUSED", refused.message, facts)

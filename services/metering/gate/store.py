@@ -1,0 +1,172 @@
+"""Authorizations in Postgres."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from asyncpg import Record as Row
+
+from chassis.database import Connection
+from metering.charging.domain import OverUse, Refused
+from metering.events.domain.decision import UsageKey
+from metering.gate.domain.authorization import Authorization, AuthorizationState, Hold, Reservation
+
+
+class Reserved(NamedTuple):
+    """What open authorizations may still add to the tiers of a price."""
+
+    quantity: str
+    atoms: int
+
+
+async def list_by_id(
+    tx: Connection, tenant_id: UUID, ids: Iterable[UUID], *, lock: bool = False
+) -> dict[UUID, Authorization]:
+    """Authorizations by id; with `lock`, nobody else ends them until the transaction is over."""
+    rows = await tx.fetch(
+        "SELECT * FROM usage_authorization"
+        " WHERE tenant_id = $1 AND authorization_id = ANY($2::uuid[])"
+        " ORDER BY authorization_id" + (" FOR UPDATE" if lock else ""),
+        tenant_id,
+        list(ids),
+    )
+    return {row["authorization_id"]: _authorization(row) for row in rows}
+
+
+async def list_by_request(
+    tx: Connection, tenant_id: UUID, request_ids: Iterable[str]
+) -> dict[str, Authorization]:
+    """What was answered to these requests before."""
+    rows = await tx.fetch(
+        "SELECT * FROM usage_authorization WHERE tenant_id = $1 AND request_id = ANY($2::text[])",
+        tenant_id,
+        list(request_ids),
+    )
+    return {row["request_id"]: _authorization(row) for row in rows}
+
+
+async def sum_reserved(
+    tx: Connection, tenant_id: UUID, customer_ids: Iterable[str], now: datetime
+) -> dict[UsageKey, Reserved]:
+    """What open authorizations of customers reserve of tiers, added up by usage."""
+    rows = await tx.fetch(
+        "SELECT a.customer_id, r.part ->> 0 AS item, r.part ->> 1 AS price,"
+        " (r.part ->> 2)::timestamptz AS period_start,"
+        " sum((r.part ->> 3)::numeric)::text AS quantity, sum((r.part ->> 4)::numeric)::text AS atoms"
+        " FROM usage_authorization AS a, jsonb_array_elements(a.reserved) AS r (part)"
+        " WHERE a.tenant_id = $1 AND a.customer_id = ANY($2::text[]) AND a.expire_time > $3"
+        " AND a.state = 1 AND a.reserved <> '[]'"
+        " GROUP BY 1, 2, 3, 4",
+        tenant_id,
+        list(customer_ids),
+        now,
+    )
+    return {
+        (row["customer_id"], row["item"], row["price"], row["period_start"]): Reserved(
+            row["quantity"], int(row["atoms"])
+        )
+        for row in rows
+    }
+
+
+async def insert(
+    tx: Connection, tenant_id: UUID, authorizations: Sequence[Authorization]
+) -> set[str]:
+    """Keep answers; returns the request ids that nobody had answered before."""
+    columns = zip(*(_row(each) for each in authorizations), strict=True)
+    rows = await tx.fetch(
+        "INSERT INTO usage_authorization (tenant_id, authorization_id, request_id, fingerprint,"
+        " customer_id, feature, state, over_use, holds, reserved, reasons, create_time,"
+        " expire_time)"
+        " SELECT $1, n.* FROM unnest($2::uuid[], $3::text[], $4::bytea[], $5::text[], $6::text[],"
+        " $7::smallint[], $8::smallint[], $9::jsonb[], $10::jsonb[], $11::jsonb[],"
+        " $12::timestamptz[], $13::timestamptz[]) AS n"
+        " ON CONFLICT (tenant_id, request_id) DO NOTHING RETURNING request_id",
+        tenant_id,
+        *columns,
+    )
+    return {row["request_id"] for row in rows}
+
+
+async def save_state(
+    tx: Connection, tenant_id: UUID, ids: Iterable[UUID], state: AuthorizationState
+) -> None:
+    """Change the state of authorizations that the caller has locked."""
+    await tx.execute(
+        "UPDATE usage_authorization SET state = $3"
+        " WHERE tenant_id = $1 AND authorization_id = ANY($2::uuid[])",
+        tenant_id,
+        list(ids),
+        state.value,
+    )
+
+
+async def expire_due(tx: Connection, tenant_id: UUID, now: datetime, count_max: int) -> int:
+    """Mark open authorizations whose time is over; returns how many."""
+    status = await tx.execute(
+        "UPDATE usage_authorization SET state = 4 WHERE tenant_id = $1 AND authorization_id IN ("
+        " SELECT authorization_id FROM usage_authorization"
+        " WHERE tenant_id = $1 AND state = 1 AND expire_time <= $2"
+        " ORDER BY expire_time LIMIT $3 FOR UPDATE SKIP LOCKED)",
+        tenant_id,
+        now,
+        count_max,
+    )
+    return int(status.rpartition(" ")[2])
+
+
+async def list_tenants_with_overdue(
+    connection: Connection, instant: datetime, count_max: int
+) -> list[UUID]:
+    """Tenants with open authorizations whose time was over by an instant."""
+    rows = await connection.fetch(
+        "SELECT tenant_id FROM list_tenants_with_overdue($1, $2)", instant, count_max
+    )
+    return [row["tenant_id"] for row in rows]
+
+
+def _row(each: Authorization) -> tuple[object, ...]:
+    reserved = [
+        [part.subscription_item_id, part.price_id, part.period_start.isoformat(), *part[3:]]
+        for part in each.reserved
+    ]
+    reasons = [list(reason) for reason in each.reasons]
+    return (
+        each.authorization_id,
+        each.request_id,
+        each.fingerprint,
+        each.customer_id,
+        each.feature,
+        each.state.value,
+        each.over_use.value,
+        json.dumps([list(hold) for hold in each.holds]),
+        json.dumps(reserved),
+        json.dumps(reasons) if each.state is AuthorizationState.DENIED else None,
+        each.create_time,
+        each.expire_time,
+    )
+
+
+def _authorization(row: Row) -> Authorization:
+    reasons = json.loads(row["reasons"]) if row["reasons"] else []
+    return Authorization(
+        authorization_id=row["authorization_id"],
+        request_id=row["request_id"],
+        fingerprint=bytes(row["fingerprint"]),
+        customer_id=row["customer_id"],
+        feature=row["feature"],
+        state=AuthorizationState(row["state"]),
+        over_use=OverUse(row["over_use"]),
+        holds=tuple(Hold(*hold) for hold in json.loads(row["holds"])),
+        reserved=tuple(
+            Reservation(item, price, datetime.fromisoformat(start), quantity, atoms)
+            for item, price, start, quantity, atoms in json.loads(row["reserved"])
+        ),
+        reasons=tuple(Refused(*reason) for reason in reasons),
+        create_time=row["create_time"],
+        expire_time=row["expire_time"],
+    )

@@ -1,0 +1,1 @@
+"""Questions about usage, and what an invoice is drawn from."""

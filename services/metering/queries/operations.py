@@ -1,0 +1,216 @@
+"""Questions about usage, and what an invoice is drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from chassis.database import Connection
+from kernel.period import Period
+from metering.events import store as events
+from metering.events.domain.decision import UsageKey
+from metering.meters.domain import Aggregation, MeterSet
+from metering.queries import store as queries
+from metering.queries.domain import Cut, Window, cut, window_at
+from metering.ratecards.domain import Pricing, pricing_of_document, window_name
+from metering.settlement.operations import hours_of
+from metering.usage import store
+from metering.usage.domain import Running
+from rating.exact import Number
+from rating.price import Accumulate, Matrix, Percentage
+
+
+class Question(NamedTuple):
+    """What is asked about usage."""
+
+    customer_ids: list[str]  # empty: all
+    meters: list[str]  # empty: all
+    interval: Period
+    window: Window
+    time_zone: str
+    zone: ZoneInfo
+    group_by: list[str]
+
+
+class PeriodKey(NamedTuple):
+    """A subscription item's price in one billing period."""
+
+    customer_id: str
+    subscription_item_id: str
+    price_id: str
+    period: Period
+
+    @property
+    def usage_key(self) -> UsageKey:
+        return (self.customer_id, self.subscription_item_id, self.price_id, self.period.start)
+
+
+class PricedEvent(NamedTuple):
+    """One event, or several that a price does not tell apart, as rating looks at it."""
+
+    quantity: Number
+    properties: Mapping[str, str]
+    window: str
+
+
+class PeriodUsage(NamedTuple):
+    """What was counted and charged in one billing period."""
+
+    running: Running | None  # None where nothing was counted
+    events: list[PricedEvent] | None  # where the total does not suffice for the price
+    events_pending: int
+
+
+async def query(
+    tx: Connection,
+    tenant_id: UUID,
+    meters: MeterSet,
+    question: Question,
+    after: tuple[str, ...],
+    size: int,
+) -> list[queries.UsageRow]:
+    """One page of figures by customer, meter, window and group; live to the last event."""
+    parts = cut(question.interval, question.window, question.zone)
+    raw = await _count_raw(tx, tenant_id, meters, question, parts)
+    return await queries.list_rows(
+        tx,
+        tenant_id,
+        queries.Selection(
+            question.customer_ids,
+            question.meters,
+            question.interval,
+            parts.hours,
+            parts.broken,
+            question.window.value,
+            question.time_zone,
+            question.group_by,
+        ),
+        raw,
+        after,
+        size,
+    )
+
+
+def window_of(row: queries.UsageRow, question: Question) -> Period:
+    """The window of a figure, as far as it lies in what was asked for."""
+    return window_at(row.window_start, question.window, question.zone, question.interval)
+
+
+async def _count_raw(
+    tx: Connection, tenant_id: UUID, meters: MeterSet, question: Question, parts: Cut
+) -> list[queries.RawCount]:
+    if not parts.raw:
+        return []
+    stored = await events.list_between(tx, tenant_id, question.customer_ids, parts.raw)
+    wanted = set(question.meters)
+    counts: dict[tuple[str, str, datetime, str], queries.RawCount] = {}
+    for each in stored:
+        # Boundaries of every zone lie on quarters of an hour.
+        quarter = each.event.event_time
+        quarter = quarter.replace(minute=quarter.minute // 15 * 15, second=0, microsecond=0)
+        for (customer_id, meter, _, values), aggregation, value in hours_of(each, meters):
+            if wanted and meter not in wanted:
+                continue
+            key = (customer_id, meter, quarter, values)
+            found = counts.get(key) or queries.RawCount(*key, aggregation.value, 0, 0)
+            is_maximum = aggregation is Aggregation.MAX and found.event_count
+            quantity = max(found.quantity, value) if is_maximum else found.quantity + value
+            counts[key] = found._replace(quantity=quantity, event_count=found.event_count + 1)
+    return list(counts.values())
+
+
+async def list_period_usage(
+    tx: Connection, tenant_id: UUID, meters: MeterSet, keys: Sequence[PeriodKey]
+) -> list[PeriodUsage]:
+    """Usage of billing periods, one per key, in order."""
+    wanted = [key.usage_key for key in keys]
+    numbers = {
+        key: (key[0], row["number"])
+        for key, row in (await store.find_figures(tx, tenant_id, list(set(wanted)))).items()
+    }
+    rows = {
+        (row["customer_id"], row["number"]): row
+        for row in await store.list_numbered(tx, tenant_id, numbers.values())
+    }
+    pending = await _count_pending(tx, tenant_id, {key.customer_id for key in keys})
+    usages = []
+    for key in wanted:
+        place = numbers.get(key)
+        if place is None:
+            usages.append(PeriodUsage(None, None, 0))
+            continue
+        row = rows[place]
+        pricing = pricing_of_document(row["document"], row["pricing_id"])
+        running = store.running_of(row, pricing, meters)
+        events_of = None
+        if not pricing.is_plain:
+            events_of = await _list_priced(tx, tenant_id, meters, running)
+        usages.append(PeriodUsage(running, events_of, pending.get(place, 0)))
+    return usages
+
+
+async def _count_pending(
+    tx: Connection, tenant_id: UUID, customers: set[str]
+) -> dict[tuple[str, int], int]:
+    counts: dict[tuple[str, int], int] = {}
+    for batch_id in await events.list_batches(tx, tenant_id):
+        for each in await events.list_batch(tx, tenant_id, batch_id):
+            if each.event.customer_id not in customers:
+                continue
+            for line in each.lines:
+                if line.atoms:
+                    place = (each.event.customer_id, line.number)
+                    counts[place] = counts.get(place, 0) + 1
+    return counts
+
+
+async def _list_priced(
+    tx: Connection, tenant_id: UUID, meters: MeterSet, running: Running
+) -> list[PricedEvent]:
+    """The events of a period in the order of a close: by event time, then as they came in."""
+    meter = meters.meters[running.meter]
+    period = running.stretch.period
+    stored = await events.list_of_customer(
+        tx, tenant_id, running.customer_id, period.start, period.end, meter.event_name
+    )
+    zone = ZoneInfo(running.time_zone)
+    names = _properties_of(running.pricing)
+    priced = []
+    highest: Number = 0
+    for each in sorted(stored, key=lambda one: (one.event.event_time, one.sequence)):
+        if not any(line.number == running.number for line in each.lines):
+            continue
+        value = meter.value(each.event.properties, "event")
+        if running.is_maximum:
+            value, highest = max(value - highest, 0), max(value, highest)
+        properties = {name: each.event.properties.get(name, "") for name in names}
+        window = window_name(running.pricing.window, each.event.event_time, zone)
+        priced.append(PricedEvent(value, properties, window))
+    return _added_up(priced) if _adds_up(running.pricing) else priced
+
+
+def _properties_of(pricing: Pricing) -> tuple[str, ...]:
+    model = pricing.price.model
+    return model.dimensions if isinstance(model, Matrix) else ()
+
+
+def _adds_up(pricing: Pricing) -> bool:
+    """Whether events of one cell and window cost the same as one event with their sum."""
+    price = pricing.price
+    models = [cell.model for cell in price.model.cells] if isinstance(price.model, Matrix) else []
+    return price.accumulate is not Accumulate.EVENT and not any(
+        isinstance(model, Percentage) for model in [price.model, *models]
+    )
+
+
+def _added_up(priced: Sequence[PricedEvent]) -> list[PricedEvent]:
+    sums: dict[tuple[str, tuple[tuple[str, str], ...]], PricedEvent] = {}
+    for each in priced:
+        key = (each.window, tuple(each.properties.items()))
+        found = sums.get(key)
+        quantity = each.quantity if found is None else found.quantity + each.quantity
+        sums[key] = each._replace(quantity=quantity)
+    return list(sums.values())

@@ -1,0 +1,1 @@
+"""Rate cards: the prices in force for a customer, as invoicing tells them."""

@@ -1,0 +1,1 @@
+"""Usage as it runs: by billing period for prices, by hour for questions."""

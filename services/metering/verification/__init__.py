@@ -1,0 +1,1 @@
+"""Verification: usage and charges recounted from the stored events."""

@@ -1,0 +1,247 @@
+"""Recounting: what the stored events say, beside what runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from chassis.database import Connection, Database
+from chassis.paging import Page
+from metering.charging.domain import batch_of, charge_of, receipt_of_charge
+from metering.events import store as events
+from metering.events.domain.decision import HourKey
+from metering.events.domain.event import EventState
+from metering.events.store import StoredEvent
+from metering.meters.domain import Aggregation, MeterSet
+from metering.meters.operations import Meters
+from metering.ratecards.domain import pricing_of_document
+from metering.settlement.operations import hours_of
+from metering.usage import store as usage
+from metering.usage.domain import Running, text_of
+from rating.exact import Number
+
+EVENTS_PER_READ = 5_000
+BEGINNING = UUID(int=0)
+
+
+class EventCharge(NamedTuple):
+    """A charge and the event behind it."""
+
+    charge_id: UUID
+    event_id: str
+    customer_id: str
+    state: EventState
+    asset: str
+    scale: int
+    atoms: int
+    shortfall: int
+
+
+class Disagreement(NamedTuple):
+    """One place where running usage is not what the events say."""
+
+    customer_id: str
+    figure: str
+    stored: str
+    derived: str
+
+
+class Verification(NamedTuple):
+    """What one page of customers was found to be."""
+
+    customers: int
+    events: int
+    batches_pending: int
+    disagreements: list[Disagreement]
+    after: str  # the last customer, where there are more
+
+
+async def list_charges(
+    tx: Connection, tenant_id: UUID, page: Page
+) -> tuple[list[EventCharge], str]:
+    """Charges in order of their keys, and the key to go on after; empty at the end.
+
+    Charges of rejected events are left out, as are those of which nothing could be taken: the
+    wallet has no debit of them.
+    """
+    after = UUID(page.after[0]) if page.after else BEGINNING
+    receipt, _ = receipt_of_charge(after)
+    stored = await events.list_charged(tx, tenant_id, receipt, page.size + 1)
+    numbers = {(each.event.customer_id, line.number) for each in stored for line in each.lines}
+    rows = {
+        (row["customer_id"], row["number"]): row
+        for row in await usage.list_numbered(tx, tenant_id, numbers)
+    }
+    pending = set(await events.list_batches(tx, tenant_id))
+    charges: list[EventCharge] = []
+    for each in stored:
+        for charge in _charges_of(each, rows, batch_of(each.receipt_id) in pending):
+            if charge.charge_id <= after:
+                continue
+            if len(charges) == page.size:
+                return charges, str(charges[-1].charge_id)
+            charges.append(charge)
+    if len(stored) > page.size:
+        # Not all of these were charges; go on after the last event that was looked at.
+        return charges, str(charge_of(stored[-1].receipt_id, 255))
+    return charges, ""
+
+
+def _charges_of(
+    each: StoredEvent, rows: Mapping[tuple[str, int], Mapping[str, object]], waits: bool
+) -> list[EventCharge]:
+    if each.state is EventState.REJECTED:
+        return []
+    state = EventState.PENDING if waits else EventState.ACCEPTED
+    charges = []
+    for number, line in enumerate(each.lines, 1):
+        if line.atoms > line.shortfall:
+            row = rows[each.event.customer_id, line.number]
+            charges.append(
+                EventCharge(
+                    charge_of(each.receipt_id, number),
+                    each.event.event_id,
+                    each.event.customer_id,
+                    state,
+                    str(row["asset"]),
+                    int(str(row["scale"])),
+                    line.atoms,
+                    line.shortfall,
+                )
+            )
+    return charges
+
+
+async def verify_page(
+    database: Database, meters: Meters, tenant_id: UUID, page: Page
+) -> Verification:
+    """Recount one page of customers. Each is locked while it is recounted, and no longer."""
+    after = page.after[0] if page.after else ""
+    async with database.transaction(tenant_id) as tx:
+        found = await events.list_customers(tx, tenant_id, after, page.size + 1)
+        pending = len(await events.list_batches(tx, tenant_id))
+    customers = found[: page.size]
+    disagreements: list[Disagreement] = []
+    counted = 0
+    for customer_id in customers:
+        async with database.transaction(tenant_id) as tx:
+            await events.relock_customers(tx, tenant_id, [customer_id])
+            recount = _Recount(customer_id, await meters.current(tx, tenant_id))
+            await recount.run(tx, tenant_id)
+        counted += recount.events
+        disagreements.extend(recount.disagreements)
+    return Verification(
+        len(customers),
+        counted,
+        pending,
+        disagreements,
+        customers[-1] if len(found) > page.size else "",
+    )
+
+
+class _Recount:
+    """One customer's figures, derived from its events."""
+
+    def __init__(self, customer_id: str, meters: MeterSet) -> None:
+        self.customer_id = customer_id
+        self.events = 0
+        self.disagreements: list[Disagreement] = []
+        self._meters = meters
+        self._stored: dict[int, Running] = {}
+        self._derived: dict[int, Running] = {}
+        self._ordered: dict[int, list[tuple[int, Number, Mapping[str, str], datetime]]] = {}
+        self._asked: dict[int, tuple[int, int]] = {}
+        self._hours: dict[HourKey, tuple[Number, int]] = {}
+
+    async def run(self, tx: Connection, tenant_id: UUID) -> None:
+        for row in await usage.list_of_customer(tx, tenant_id, self.customer_id):
+            pricing = pricing_of_document(row["document"], row["pricing_id"])
+            number = row["number"]
+            self._stored[number] = usage.running_of(row, pricing, self._meters)
+            self._derived[number] = usage.running_of(row, pricing, self._meters)
+            self._derived[number].restart()
+        after: tuple[datetime, UUID] | None = None
+        while True:
+            page = await events.list_page_of_customer(
+                tx, tenant_id, self.customer_id, after, EVENTS_PER_READ
+            )
+            for each in page:
+                self._count(each)
+            if len(page) < EVENTS_PER_READ:
+                break
+            after = (page[-1].event.event_time, page[-1].receipt_id)
+        self._compare_usage()
+        await self._compare_hours(tx, tenant_id)
+
+    def _count(self, each: StoredEvent) -> None:
+        self.events += 1
+        if each.state is not EventState.ACCEPTED:
+            return
+        event = each.event
+        for key, aggregation, value in hours_of(each, self._meters):
+            quantity, count = self._hours.get(key, (0, 0))
+            grown = max(quantity, value) if aggregation is Aggregation.MAX else quantity + value
+            self._hours[key] = (grown, count + 1)
+        for line in each.lines:
+            derived = self._derived.get(line.number)
+            if derived is None:
+                self._differ(f"usage {line.number}", "missing", f"event {event.event_id}")
+                continue
+            if event.event_time not in derived.stretch.period:
+                period = derived.stretch.period
+                told = f"{period.start.isoformat()} to {period.end.isoformat()}"
+                self._differ(f"period of event {event.event_id}", told, str(event.event_time))
+            value = self._meters.meters[derived.meter].value(event.properties, "event")
+            asked, shortfall = self._asked.get(line.number, (0, 0))
+            self._asked[line.number] = (asked + line.atoms, shortfall + line.shortfall)
+            if derived.is_additive:
+                derived.recount(value, event.properties, event.event_time)
+            else:
+                self._ordered.setdefault(line.number, []).append(
+                    (each.sequence, value, event.properties, event.event_time)
+                )
+
+    def _compare_usage(self) -> None:
+        for number, derived in self._derived.items():
+            # Some prices look at the order of events; the one they were decided in counts.
+            for _, value, properties, time in sorted(
+                self._ordered.get(number, []), key=lambda part: part[0]
+            ):
+                derived.recount(value, properties, time)
+            asked, shortfall = self._asked.get(number, (0, 0))
+            derived.settle(asked - derived.asked, shortfall - derived.shortfall)
+            stored = self._stored[number]
+            name = f"{stored.meter} at price {stored.price_id} from {stored.stretch.period.start}"
+            for figure in ("quantity", "event_count", "asked", "shortfall", "left_over"):
+                was, should = getattr(stored, figure), getattr(derived, figure)
+                if was != should:
+                    self._differ(f"{figure} of {name}", str(was), str(should))
+            if stored.state() != derived.state():
+                self._differ(
+                    f"rating state of {name}",
+                    stored.state_document() or "",
+                    derived.state_document() or "",
+                )
+
+    async def _compare_hours(self, tx: Connection, tenant_id: UUID) -> None:
+        stored = {
+            (self.customer_id, row["meter"], row["hour"], row["dimension_values"]): (
+                usage.read_number(row["quantity"]),
+                row["event_count"],
+            )
+            for row in await usage.list_hours(tx, tenant_id, self.customer_id)
+        }
+        for key in sorted(stored.keys() | self._hours.keys()):
+            was, should = stored.get(key, (0, 0)), self._hours.get(key, (0, 0))
+            if was != should:
+                _, meter, hour, values = key
+                self._differ(
+                    f"hour {hour.isoformat()} of {meter} {values}",
+                    f"{text_of(was[0])} in {was[1]} events",
+                    f"{text_of(should[0])} in {should[1]} events",
+                )
+
+    def _differ(self, figure: str, stored: str, derived: str) -> None:
+        self.disagreements.append(Disagreement(self.customer_id, figure, stored, derived))
