@@ -269,8 +269,7 @@ async def load_outcomes(
     """Stored events and what became of them, by receipt."""
     stored = await store.list_events(tx, tenant_id, receipt_ids)
     numbers = {(each.event.customer_id, line.number) for each in stored for line in each.lines}
-    rows = await usage.list_numbered(tx, tenant_id, numbers)
-    usages = {(row["customer_id"], row["number"]): row for row in rows}
+    usages = await usage.find_named(tx, tenant_id, numbers)
     batches = {batch_of(each.receipt_id) for each in stored}
     pending = await store.list_pending(tx, tenant_id, batches)
     return {

@@ -87,8 +87,7 @@ class EventService:
                 raise NotFound("event", request.event_id)
             stored = found[0]
             numbers = [(stored.event.customer_id, line.number) for line in stored.lines]
-            rows = await usage.list_numbered(tx, call.tenant_id, numbers)
-            usages = {(row["customer_id"], row["number"]): row for row in rows}
+            usages = await usage.find_named(tx, call.tenant_id, numbers)
             batch_id = batch_of(stored.receipt_id)
             pending = await store.list_pending(tx, call.tenant_id, [batch_id])
         return render_stored(stored, outcome_of_stored(stored, usages, bool(pending)))

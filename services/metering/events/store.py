@@ -14,34 +14,12 @@ from chassis.database import Connection
 from kernel.period import Period
 from metering.charging.domain import Refused, batch_end, batch_of
 from metering.events.domain.decision import Record
-from metering.events.domain.event import Event, EventState
+from metering.events.domain.event import Event, EventState, StoredEvent, StoredLine
 
 _COLUMNS = (
     "e.receipt_id, e.event_id, e.customer_id, e.name, e.subject, e.event_time, e.receive_time,"
     " e.sequence, e.meter_version, e.properties, e.authorization_id, e.state, e.lines, e.refusal"
 )
-
-
-class StoredLine(NamedTuple):
-    """One price's part in a stored event."""
-
-    number: int  # of the customer's usage
-    quantity: str
-    atoms: int
-    shortfall: int
-
-
-class StoredEvent(NamedTuple):
-    """An event as it is kept."""
-
-    receipt_id: UUID
-    event: Event
-    receive_time: datetime
-    sequence: int
-    meter_version: int
-    state: EventState
-    lines: list[StoredLine]
-    refusal: Refused | None
 
 
 class LockedCustomers(NamedTuple):

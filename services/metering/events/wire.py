@@ -20,9 +20,9 @@ from metering.events.domain.event import (
     Event,
     EventState,
     Outcome,
+    StoredEvent,
     check_time,
 )
-from metering.events.store import StoredEvent
 from tollgate.metering.v1 import event_pb2
 from tollgate.type.v1 import amount_pb2, refusal_pb2
 

@@ -56,7 +56,8 @@ async def sum_reserved(
     rows = await tx.fetch(
         "SELECT a.customer_id, r.part ->> 0 AS item, r.part ->> 1 AS price,"
         " (r.part ->> 2)::timestamptz AS period_start,"
-        " sum((r.part ->> 3)::numeric)::text AS quantity, sum((r.part ->> 4)::numeric)::text AS atoms"
+        " sum((r.part ->> 3)::numeric)::text AS quantity,"
+        " sum((r.part ->> 4)::numeric)::text AS atoms"
         " FROM usage_authorization AS a, jsonb_array_elements(a.reserved) AS r (part)"
         " WHERE a.tenant_id = $1 AND a.customer_id = ANY($2::text[]) AND a.expire_time > $3"
         " AND a.state = 1 AND a.reserved <> '[]'"

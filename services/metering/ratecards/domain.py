@@ -1,4 +1,4 @@
-"""A customer's prices, ready to be asked which of them an event falls under, and in which period."""
+"""A customer's prices, ready to be asked which of them an event falls under, and when."""
 
 from __future__ import annotations
 

@@ -13,8 +13,7 @@ from metering.charging.domain import Refused
 from metering.charging.operations import Wallet, WalletAway, WalletRefusedCall
 from metering.events import store as events
 from metering.events.domain.decision import Hour, HourKey
-from metering.events.domain.event import EventState
-from metering.events.store import StoredEvent
+from metering.events.domain.event import EventState, StoredEvent
 from metering.gate import store as gate
 from metering.gate.domain.authorization import AuthorizationState
 from metering.meters.domain import Aggregation, MeterSet
@@ -107,20 +106,15 @@ async def load_chargeables(tx: Connection, tenant_id: UUID, batch_id: UUID) -> l
     """The events of a batch that the wallet has something to do for, as they were decided."""
     stored = await events.list_batch(tx, tenant_id, batch_id)
     numbers = {(each.event.customer_id, line.number) for each in stored for line in each.lines}
-    rows = {
-        (row["customer_id"], row["number"]): row
-        for row in await usage.list_numbered(tx, tenant_id, numbers)
-    }
+    usages = await usage.find_named(tx, tenant_id, numbers)
     named = {each.event.authorization_id for each in stored} - {None}
     authorizations = await gate.list_by_id(tx, tenant_id, [key for key in named if key])
     batch = []
     for each in stored:
         lines = []
         for line in each.lines:
-            row = rows[each.event.customer_id, line.number]
-            lines.append(
-                ChargeLine(row["meter"], row["plan_code"], row["asset"], row["scale"], line.atoms)
-            )
+            of = usages[each.event.customer_id, line.number]
+            lines.append(ChargeLine(of.meter, of.plan_code, of.asset, of.scale, line.atoms))
         authorization = None
         if each.event.authorization_id is not None:
             authorization = authorizations[each.event.authorization_id]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from kernel.money import RoundingMode
@@ -14,6 +15,18 @@ from rating import State, Usage, advance, charge, parse_state, render_state
 from rating.exact import Number, atoms_of, number_text
 from rating.price import OnDecrease, StubBounds
 from rating.tab import Tab
+
+
+class UsageName(NamedTuple):
+    """What a usage is of."""
+
+    price_id: str
+    subscription_item_id: str
+    meter: str
+    plan_code: str
+    asset: str
+    scale: int
+    from_wallet: bool
 
 
 class Running:

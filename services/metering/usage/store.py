@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from asyncpg import Record as Row
@@ -14,7 +15,7 @@ from kernel.period import Period
 from metering.events.domain.decision import Hour, HourKey, UsageKey
 from metering.meters.domain import Aggregation, MeterSet
 from metering.ratecards.domain import Entry, Pricing, Stretch, pricing_of_document
-from metering.usage.domain import Running, text_of
+from metering.usage.domain import Running, UsageName, text_of
 from rating.exact import Number, parse_number
 
 _FIGURES = (
@@ -86,6 +87,38 @@ async def find_figures(
     return {keys[row["position"] - 1]: row for row in rows}
 
 
+async def find_named(
+    tx: Connection, tenant_id: UUID, numbers: Iterable[tuple[str, int]]
+) -> dict[tuple[str, int], UsageName]:
+    """What usages are of, by customer and number."""
+    wanted = list(numbers)
+    if not wanted:
+        return {}
+    customers, places = zip(*wanted, strict=True)
+    rows = await tx.fetch(
+        "SELECT u.customer_id, u.number, u.price_id, u.subscription_item_id, u.meter, u.plan_code,"
+        " u.asset, u.scale, u.settlement"
+        " FROM unnest($2::text[], $3::integer[]) AS k (customer_id, number)"
+        " JOIN usage AS u ON u.tenant_id = $1 AND u.customer_id = k.customer_id"
+        " AND u.number = k.number",
+        tenant_id,
+        customers,
+        places,
+    )
+    return {
+        (row["customer_id"], row["number"]): UsageName(
+            row["price_id"],
+            row["subscription_item_id"],
+            row["meter"],
+            row["plan_code"],
+            row["asset"],
+            row["scale"],
+            row["settlement"] == 2,
+        )
+        for row in rows
+    }
+
+
 async def list_numbered(
     tx: Connection, tenant_id: UUID, numbers: Iterable[tuple[str, int]]
 ) -> list[Row]:
@@ -133,7 +166,7 @@ def running_of(row: Row, pricing: Pricing, meters: MeterSet) -> Running:
     )
 
 
-def _figures(row: Row) -> dict[str, object]:
+def _figures(row: Row) -> dict[str, Any]:
     return {
         "number": row["number"],
         "stretch": Stretch(

@@ -12,14 +12,13 @@ from chassis.paging import Page
 from metering.charging.domain import batch_of, charge_of, receipt_of_charge
 from metering.events import store as events
 from metering.events.domain.decision import HourKey
-from metering.events.domain.event import EventState
-from metering.events.store import StoredEvent
+from metering.events.domain.event import EventState, StoredEvent
 from metering.meters.domain import Aggregation, MeterSet
 from metering.meters.operations import Meters
 from metering.ratecards.domain import pricing_of_document
 from metering.settlement.operations import hours_of
 from metering.usage import store as usage
-from metering.usage.domain import Running, text_of
+from metering.usage.domain import Running, UsageName, text_of
 from rating.exact import Number
 
 EVENTS_PER_READ = 5_000
@@ -70,14 +69,11 @@ async def list_charges(
     receipt, _ = receipt_of_charge(after)
     stored = await events.list_charged(tx, tenant_id, receipt, page.size + 1)
     numbers = {(each.event.customer_id, line.number) for each in stored for line in each.lines}
-    rows = {
-        (row["customer_id"], row["number"]): row
-        for row in await usage.list_numbered(tx, tenant_id, numbers)
-    }
+    usages = await usage.find_named(tx, tenant_id, numbers)
     pending = set(await events.list_batches(tx, tenant_id))
     charges: list[EventCharge] = []
     for each in stored:
-        for charge in _charges_of(each, rows, batch_of(each.receipt_id) in pending):
+        for charge in _charges_of(each, usages, batch_of(each.receipt_id) in pending):
             if charge.charge_id <= after:
                 continue
             if len(charges) == page.size:
@@ -90,7 +86,7 @@ async def list_charges(
 
 
 def _charges_of(
-    each: StoredEvent, rows: Mapping[tuple[str, int], Mapping[str, object]], waits: bool
+    each: StoredEvent, usages: Mapping[tuple[str, int], UsageName], waits: bool
 ) -> list[EventCharge]:
     if each.state is EventState.REJECTED:
         return []
@@ -98,15 +94,15 @@ def _charges_of(
     charges = []
     for number, line in enumerate(each.lines, 1):
         if line.atoms > line.shortfall:
-            row = rows[each.event.customer_id, line.number]
+            of = usages[each.event.customer_id, line.number]
             charges.append(
                 EventCharge(
                     charge_of(each.receipt_id, number),
                     each.event.event_id,
                     each.event.customer_id,
                     state,
-                    str(row["asset"]),
-                    int(str(row["scale"])),
+                    of.asset,
+                    of.scale,
                     line.atoms,
                     line.shortfall,
                 )

@@ -67,6 +67,28 @@ class Outcome(NamedTuple):
     duplicate: bool
 
 
+class StoredLine(NamedTuple):
+    """One price's part in a stored event."""
+
+    number: int  # of the customer's usage
+    quantity: str
+    atoms: int
+    shortfall: int
+
+
+class StoredEvent(NamedTuple):
+    """An event as it is kept."""
+
+    receipt_id: UUID
+    event: Event
+    receive_time: datetime
+    sequence: int
+    meter_version: int
+    state: EventState
+    lines: list[StoredLine]
+    refusal: Refused | None
+
+
 class BatchTooLarge(Refusal):
     """More items than a batch takes."""
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 from uuid import UUID
 
 from metering.charging.domain import charge_of
 from metering.events.domain.decision import Record
-from metering.events.domain.event import Charge, EventState, Outcome
+from metering.events.domain.event import Charge, EventState, Outcome, StoredEvent
 from metering.settlement.domain import ChargeAnswer
-
-WALLET = 2  # the settlement of usage that is charged as it arrives
+from metering.usage.domain import UsageName
 
 
 def outcome_of_record(record: Record, answers: Mapping[UUID, ChargeAnswer] | None) -> Outcome:
@@ -37,32 +35,31 @@ def outcome_of_record(record: Record, answers: Mapping[UUID, ChargeAnswer] | Non
 
 
 def outcome_of_stored(
-    each: Any, usages: Mapping[tuple[str, int], Mapping[str, Any]], is_pending: bool
+    each: StoredEvent, usages: Mapping[tuple[str, int], UsageName], is_pending: bool
 ) -> Outcome:
-    """The outcome of a stored event. `usages` are rows by customer and number; `is_pending` says
-    that its batch is not settled."""
+    """The outcome of a stored event. `usages` are by customer and number; `is_pending` says that
+    its batch is not settled."""
     event_id = each.event.event_id
     if each.state is EventState.REJECTED:
         return Outcome(event_id, EventState.REJECTED, [], each.refusal, False)
     charges = []
     for number, line in enumerate(each.lines, 1):
-        row = usages[each.event.customer_id, line.number]
-        if row["settlement"] != WALLET:
-            continue
-        charges.append(
-            Charge(
-                charge_of(each.receipt_id, number) if line.atoms else None,
-                row["price_id"],
-                row["subscription_item_id"],
-                row["meter"],
-                line.quantity,
-                row["asset"],
-                row["scale"],
-                line.atoms,
-                line.shortfall,
-                "",
+        of = usages[each.event.customer_id, line.number]
+        if of.from_wallet:
+            charges.append(
+                Charge(
+                    charge_of(each.receipt_id, number) if line.atoms else None,
+                    of.price_id,
+                    of.subscription_item_id,
+                    of.meter,
+                    line.quantity,
+                    of.asset,
+                    of.scale,
+                    line.atoms,
+                    line.shortfall,
+                    "",
+                )
             )
-        )
     held = each.event.authorization_id is not None
     waits = is_pending and (held or any(line.atoms for line in each.lines))
     state = EventState.PENDING if waits else EventState.ACCEPTED

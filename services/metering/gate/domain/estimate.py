@@ -46,7 +46,7 @@ class Needed:
 
     @property
     def meter(self) -> str:
-        """The meter they are for; empty where there are several, which restricted wallets refuse."""
+        """The meter they are for; empty where there are several: restricted wallets refuse."""
         return next(iter(self.meters)) if len(self.meters) == 1 else ""
 
     @property
