@@ -5,31 +5,73 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from chassis.messages import Consumer, Relay
 from chassis.platform import Platform
-from chassis.relay import Relay
 from chassis.server import bind
 from chassis.service import App, Job, ServiceDefinition
 from invoicing.catalog.rpc import CatalogServicer
+from invoicing.collection.jobs import Collector, PaymentListener
 from invoicing.config import Config
 from invoicing.customers.rpc import CustomerServicer
+from invoicing.invoices.operations import UsageReader
+from invoicing.invoices.rpc import InvoiceServicer
+from invoicing.recharges.operations import RechargeStarts
+from invoicing.runs.jobs import BillingWorker, SelfBilling
+from invoicing.sellers.rpc import SellerServicer
 from invoicing.subscriptions.rpc import SubscriptionServicer
-from tollgate.invoicing.v1 import catalog_pb2, customer_pb2, subscription_pb2
+from invoicing.taxes.rpc import TaxServicer
+from tollgate.invoicing.v1 import catalog_pb2, customer_pb2, invoice_pb2, subscription_pb2
+
+PAYMENT_KINDS = (
+    "payment.succeeded",
+    "payment.declined",
+    "payment.failed",
+    "payment.action_required",
+    "payment.reversed",
+    "payment.unknown",
+)
 
 
 @asynccontextmanager
 async def open_app(platform: Platform) -> AsyncIterator[App]:
     database, peers = platform.database, platform.peers
+    settings = platform.settings
+    assert isinstance(settings, Config)
+    reader = UsageReader(peers)
+    collector = Collector(database, peers, platform.clocks)
+    listener = PaymentListener(database, platform.clocks)
+    recharges = RechargeStarts(database, peers, platform.clocks, issued=collector.wake)
+    worker = BillingWorker(database, reader, settings.billing_parallelism, issued=collector.wake)
+    scheduler = SelfBilling(database, platform.clocks, settings.grace_seconds)
+    consumer = Consumer(
+        platform,
+        ["wallet", "gateway"],
+        {
+            "wallet.recharge_due": recharges.on_recharge_due,
+            **dict.fromkeys(PAYMENT_KINDS, listener.on_payment_changed),
+        },
+        ignored=["wallet.balance_low"],
+    )
     served = (
         (CustomerServicer(database), customer_pb2, "CustomerService"),
         (CatalogServicer(database, peers), catalog_pb2, "CatalogService"),
         (SubscriptionServicer(database), subscription_pb2, "SubscriptionService"),
+        (InvoiceServicer(database, reader), invoice_pb2, "InvoiceService"),
+        (TaxServicer(database), invoice_pb2, "TaxService"),
+        (SellerServicer(database), invoice_pb2, "SellerService"),
     )
     yield App(
         bindings=[
             bind(servicer, module.DESCRIPTOR.services_by_name[name])
             for servicer, module, name in served
         ],
-        jobs=[Job("relay", Relay(database, platform.redis, "invoicing").run)],
+        jobs=[
+            Job("relay", Relay(database, platform.redis, "invoicing").run),
+            Job("consumer", consumer.run),
+            Job("billing", worker.run),
+            Job("self_billing", scheduler.run),
+            Job("collection", collector.run),
+        ],
     )
 
 

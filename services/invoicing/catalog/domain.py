@@ -132,6 +132,10 @@ def check_price(price: PlanPrice, field: str) -> None:
                 raise InvalidValue(f"{field}.pricing.model", "the seat model is for SEAT prices")
     if price.kind is not PriceKind.USAGE and not is_currency(pricing.asset):
         raise InvalidValue(f"{field}.pricing.asset", f"a fee is money, and {pricing.asset} is not")
+    if pricing.minimum is not None and not is_currency(pricing.asset):
+        raise InvalidValue(
+            f"{field}.pricing.minimum", f"invoices collect it, and {pricing.asset} is no currency"
+        )
     if price.settlement is Settlement.INVOICE and not is_currency(pricing.asset):
         raise InvalidValue(
             f"{field}.settlement", f"{pricing.asset} is no currency, so wallets must settle it"

@@ -67,8 +67,11 @@ CREATE TABLE invoicing.invoice (
     period_end_time timestamptz,
     subtotal numeric(38, 0) NOT NULL,
     tax_total numeric(38, 0) NOT NULL,
-    balance_applied numeric(38, 0) NOT NULL DEFAULT 0,
     total numeric(38, 0) NOT NULL,
+    -- What the customer's balance paid of it, and what it gave to the balance: where deductions
+    -- exceed what is due, the document is issued at zero and the rest is kept for later ones.
+    balance_applied numeric(38, 0) NOT NULL,
+    balance_given numeric(38, 0) NOT NULL,
     amount_due numeric(38, 0) NOT NULL,
     issue_time timestamptz NOT NULL,
     due_time timestamptz NOT NULL,
@@ -91,10 +94,11 @@ CREATE TABLE invoicing.invoice (
     ask_open boolean NOT NULL DEFAULT false,
     -- Until when one worker has it. The machine's clock, since workers live in real time.
     claim_end_time timestamptz NOT NULL DEFAULT '-infinity',
-    CONSTRAINT total_is_subtotal_and_tax_less_balance
-        CHECK (total = subtotal + tax_total - balance_applied),
-    CONSTRAINT totals_are_not_negative CHECK (total >= 0 AND balance_applied >= 0),
-    CONSTRAINT amount_due_is_within_the_total CHECK (amount_due BETWEEN 0 AND total),
+    CONSTRAINT total_is_subtotal_and_tax CHECK (total = subtotal + tax_total + balance_given),
+    CONSTRAINT figures_are_not_negative
+        CHECK (total >= 0 AND balance_applied >= 0 AND balance_given >= 0),
+    CONSTRAINT amount_due_is_within_the_total
+        CHECK (amount_due BETWEEN 0 AND total - balance_applied),
     CONSTRAINT nothing_is_due_once_paid_or_void
         CHECK (state NOT IN ('PAID', 'VOID') OR amount_due = 0),
     PRIMARY KEY (tenant_id, invoice_id),
@@ -122,6 +126,7 @@ CREATE TABLE invoicing.invoice_line (
     amount numeric(38, 0) NOT NULL,
     exact_cost text NOT NULL,
     tax_category text NOT NULL,
+    supply_time timestamptz NOT NULL,
     details jsonb NOT NULL,
     price_id uuid,
     subscription_item_id uuid,
@@ -160,7 +165,9 @@ CREATE TABLE invoicing.billed_source (
         PRIMARY KEY (tenant_id, subscription_item_id, kind, service_start_time),
     FOREIGN KEY (tenant_id, subscription_item_id)
         REFERENCES invoicing.subscription_item (tenant_id, subscription_item_id),
+    -- Deferred: sources are claimed first, so that the series is held for the shortest time.
     FOREIGN KEY (tenant_id, invoice_id) REFERENCES invoicing.invoice (tenant_id, invoice_id)
+        DEFERRABLE INITIALLY DEFERRED
 )
 """
 
@@ -239,6 +246,7 @@ CREATE TABLE invoicing.top_up (
     asset text NOT NULL,
     value text NOT NULL,
     cost_basis text NOT NULL,
+    cost_asset text NOT NULL,
     state text NOT NULL CONSTRAINT state_is_known
         CHECK (state IN ('COLLECTING', 'GRANTING', 'FAILING', 'GRANTED', 'FAILED')),
     disable_rule boolean NOT NULL DEFAULT false,
@@ -302,7 +310,7 @@ PRIVILEGES = {
     "billed_source": "SELECT, INSERT",
     "customer_balance": "SELECT, INSERT, UPDATE (amount)",
     "invoice_document": "SELECT, INSERT",
-    "billing_run": "SELECT, INSERT, UPDATE (state)",
+    "billing_run": "SELECT, INSERT, UPDATE (state, customers)",
     "billing_run_customer": "SELECT, INSERT, UPDATE (done, fault, attempts, next_try_time)",
     "payment_attempt": "SELECT, INSERT",
     "top_up": "SELECT, INSERT, UPDATE (state, disable_rule, cause, next_try_time)",

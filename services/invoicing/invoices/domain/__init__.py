@@ -1,0 +1,1 @@
+"""The rules of invoices: what falls due, what it costs, and the document it makes."""

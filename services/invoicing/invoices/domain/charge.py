@@ -1,0 +1,127 @@
+"""What falls due: each price of a subscription, once for each of its service periods (INV-1)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from fractions import Fraction
+from uuid import UUID
+
+from invoicing.catalog.domain import PriceKind, Timing
+from invoicing.subscriptions.domain import Item, Subscription
+from kernel.period import Period
+
+
+class SourceKind(Enum):
+    """What a service period of an item was billed for."""
+
+    CHARGE = "CHARGE"
+    DEDUCTION = "DEDUCTION"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceKey:
+    """The identity of a charge: storage holds each at most once."""
+
+    subscription_item_id: UUID
+    kind: SourceKind
+    service_start: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BilledSource:
+    """A charge that is on an invoice already, or that needed none."""
+
+    key: SourceKey
+    service_end: datetime
+    amount: int  # minor units that were asked for it
+
+
+@dataclass(frozen=True)
+class Charge:
+    """One price for one service period. `full` is the anchored period around it (SUB-4)."""
+
+    subscription: Subscription
+    item: Item
+    full: Period
+    service: Period
+    # With a deduction: what was billed for the service period that is cut short, and which it was.
+    billed: BilledSource | None = None
+
+    @property
+    def key(self) -> SourceKey:
+        kind = SourceKind.CHARGE if self.billed is None else SourceKind.DEDUCTION
+        return SourceKey(self.item.subscription_item_id, kind, self.service.start)
+
+    @property
+    def share(self) -> Fraction:
+        return self.service.share_of(self.full)
+
+    @property
+    def is_usage(self) -> bool:
+        return self.item.price.kind is PriceKind.USAGE
+
+    @property
+    def in_advance(self) -> bool:
+        return self.item.price.timing is Timing.ADVANCE
+
+    @property
+    def supply_time(self) -> datetime:
+        """The last instant of what was served, or the first of what will be."""
+        if self.in_advance:
+            return self.service.start
+        return self.service.end - timedelta(microseconds=1)
+
+
+def due_charges(
+    subscriptions: Sequence[Subscription], billed: Collection[BilledSource], as_of: datetime
+) -> list[Charge]:
+    """Charges due by an instant and not billed yet, by subscription, period and item.
+
+    Periods that end come before the one that starts, so that a document reads in order of time.
+    """
+    taken = {source.key for source in billed}
+    found: list[Charge] = []
+    for subscription in subscriptions:
+        charges = [*_charges(subscription, as_of), *_deductions(subscription, billed, as_of)]
+        found += [charge for charge in charges if charge.key not in taken]
+    return sorted(found, key=lambda charge: (charge.in_advance, charge.full.start))
+
+
+def _charges(subscription: Subscription, as_of: datetime) -> Iterator[Charge]:
+    for full in subscription.full_periods(subscription.bill_from_time, as_of):
+        service = subscription.served(full)
+        assert service is not None
+        for item in subscription.items:
+            charge = Charge(subscription, item, full, service)
+            if (service.start if charge.in_advance else service.end) <= as_of:
+                yield charge
+
+
+def _deductions(
+    subscription: Subscription, billed: Collection[BilledSource], as_of: datetime
+) -> Iterator[Charge]:
+    """What was billed for time after the end is given back at the end (SUB-10, `DEDUCT`)."""
+    end = subscription.end_time
+    if end is None or end > as_of:
+        return
+    items = {item.subscription_item_id: item for item in subscription.items}
+    for source in billed:
+        item = items.get(source.key.subscription_item_id)
+        if item is None or source.key.kind is not SourceKind.CHARGE or source.service_end <= end:
+            continue
+        unused = Period(max(end, source.key.service_start), source.service_end)
+        full = subscription.full_period(source.key.service_start)
+        yield Charge(subscription, item, full, unused, source)
+
+
+def next_closing(subscriptions: Sequence[Subscription], now: datetime) -> datetime:
+    """When the next invoice falls due: the first end of a running or coming period."""
+    ends = []
+    for subscription in subscriptions:
+        served = subscription.served(subscription.full_period(max(now, subscription.start_time)))
+        if served is not None:
+            ends.append(served.end)
+    return min(ends, default=now)

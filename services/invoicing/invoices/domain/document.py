@@ -1,0 +1,206 @@
+"""A document: lines, tax on what is due of them, totals, and how it begins its life."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import Enum
+from uuid import UUID
+
+from invoicing.customers.domain import Customer
+from invoicing.invoices.domain.charge import BilledSource, Charge, SourceKey, SourceKind
+from invoicing.invoices.domain.line import Consumption, Line, LineKind, bill
+from invoicing.sellers.domain import Seller
+from invoicing.taxes.domain import Tax, Taxable, TaxRate, tax_document
+from kernel.currency import currency
+from kernel.money import Amount
+from kernel.period import Period
+
+
+class InvoiceKind(Enum):
+    """What asked for a document."""
+
+    SUBSCRIPTION = "SUBSCRIPTION"
+    TOP_UP = "TOP_UP"
+
+
+class InvoiceState(Enum):
+    """States of an invoice. Only finalized ones are stored; a draft is computed when asked for."""
+
+    DRAFT = "DRAFT"
+    OPEN = "OPEN"
+    PAID = "PAID"
+    VOID = "VOID"
+    UNCOLLECTIBLE = "UNCOLLECTIBLE"
+
+
+# What is not in the table cannot happen (§8.1). Paid goes back to open when a payment is reversed.
+STATE_CHANGES: Mapping[InvoiceState, frozenset[InvoiceState]] = {
+    InvoiceState.DRAFT: frozenset({InvoiceState.OPEN, InvoiceState.PAID}),
+    InvoiceState.OPEN: frozenset(
+        {InvoiceState.PAID, InvoiceState.VOID, InvoiceState.UNCOLLECTIBLE}
+    ),
+    InvoiceState.PAID: frozenset({InvoiceState.OPEN}),
+    InvoiceState.VOID: frozenset(),
+    InvoiceState.UNCOLLECTIBLE: frozenset({InvoiceState.PAID}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A document that is not issued: everything but number, dates and the customer's balance."""
+
+    kind: InvoiceKind
+    customer: Customer
+    period: Period | None
+    lines: tuple[Line, ...]
+    taxes: tuple[Tax, ...]
+    subtotal: Amount
+    tax_total: Amount
+    # What is billed by it, with the minor units asked for each; also of charges without a line.
+    sources: tuple[BilledSource, ...] = ()
+
+    @property
+    def balance_given(self) -> Amount:
+        """Where deductions exceed what is due, the rest goes to the customer's balance (INV-6)."""
+        sum_ = self.subtotal + self.tax_total
+        return Amount(sum_.asset, max(-sum_.atoms, 0))
+
+    @property
+    def total(self) -> Amount:
+        return self.subtotal + self.tax_total + self.balance_given
+
+    @property
+    def says_something(self) -> bool:
+        """Zero invoices are skipped, but for those that list what wallets paid (INV-6, PRC-8)."""
+        return any(line.cost.atoms for line in self.lines)
+
+
+def draft_of(
+    customer: Customer,
+    charges: Sequence[Charge],
+    consumptions: Mapping[SourceKey, Consumption],
+    billed: Sequence[BilledSource],
+    rates: Sequence[TaxRate],
+) -> Draft:
+    """The document that charges make. Pure: the same inputs give the same document."""
+    money = currency(customer.currency)
+    lines: list[Line] = []
+    sources: list[BilledSource] = []
+    for charge in charges:
+        made = bill(charge, money, consumptions.get(charge.key), _deducted(charge, billed))
+        asked = sum(line.amount.atoms for line in made)
+        sources.append(BilledSource(charge.key, charge.service.end, asked))
+        lines += [line for line in made if not line.is_empty]
+    document = compose(InvoiceKind.SUBSCRIPTION, customer, lines, rates)
+    return replace(document, period=_period(charges), sources=tuple(sources))
+
+
+def compose(
+    kind: InvoiceKind, customer: Customer, lines: Sequence[Line], rates: Sequence[TaxRate]
+) -> Draft:
+    """Subtotal and taxes of lines; both count what is due of them, in whole minor units."""
+    money = currency(customer.currency)
+    subtotal = Amount(money, sum(line.amount.atoms for line in lines))
+    parts = [
+        Taxable(line.tax_category, line.amount, line.supply_time)
+        for line in lines
+        if line.amount.atoms
+    ]
+    taxes = tax_document(money, customer.country, parts, rates)
+    tax_total = Amount(money, sum(tax.amount.atoms for tax in taxes))
+    return Draft(kind, customer, None, tuple(lines), taxes, subtotal, tax_total)
+
+
+def _deducted(charge: Charge, billed: Sequence[BilledSource]) -> int:
+    """Minor units that earlier deductions took of the bill this one deducts from."""
+    if charge.billed is None:
+        return 0
+    return -sum(
+        source.amount
+        for source in billed
+        if source.key.kind is SourceKind.DEDUCTION
+        and source.key.subscription_item_id == charge.billed.key.subscription_item_id
+        and charge.billed.key.service_start <= source.key.service_start
+        and source.service_end <= charge.billed.service_end
+    )
+
+
+def _period(charges: Sequence[Charge]) -> Period | None:
+    """The period that closes with a document; on a first one, the period that it pays for."""
+    closed = [charge.service for charge in charges if not charge.in_advance]
+    shown = closed or [charge.service for charge in charges]
+    if not shown:
+        return None
+    return Period(min(one.start for one in shown), max(one.end for one in shown))
+
+
+@dataclass(frozen=True, slots=True)
+class Invoice:
+    """An issued document. Only what is paid of it, and how it is collected, ever changes."""
+
+    invoice_id: UUID
+    number: str
+    series: str
+    series_number: int
+    draft: Draft
+    state: InvoiceState
+    issue_time: datetime
+    due_time: datetime
+    seller: Seller
+    balance_applied: Amount
+    amount_due: Amount
+    run_id: UUID | None = None
+    recharge_id: UUID | None = None
+
+
+def issue(
+    draft: Draft,
+    invoice_id: UUID,
+    seller: Seller,
+    series_number: int,
+    issue_time: datetime,
+    balance: Amount,
+) -> Invoice:
+    """The document with its number, date and what the customer's balance pays (step 11)."""
+    applied = Amount(balance.asset, min(balance.atoms, draft.total.atoms))
+    due = draft.total - applied
+    return Invoice(
+        invoice_id=invoice_id,
+        number=f"{seller.number_prefix}-{issue_time:%Y}-{series_number:06d}",
+        series=seller.number_prefix,
+        series_number=series_number,
+        draft=draft,
+        state=InvoiceState.OPEN if due.atoms else InvoiceState.PAID,
+        issue_time=issue_time,
+        due_time=issue_time + timedelta(days=seller.net_terms_days),
+        seller=seller,
+        balance_applied=applied,
+        amount_due=due,
+    )
+
+
+def top_up(
+    customer: Customer,
+    price: Amount,
+    value: str,
+    asset: str,
+    exact_price: str,
+    rates: Sequence[TaxRate],
+    now: datetime,
+) -> Draft:
+    """Value for a wallet, taxed when it is bought (TAX-3)."""
+    line = Line(
+        kind=LineKind.TOP_UP,
+        description=f"Top-up of {value} {asset}",
+        service=None,
+        quantity=value,
+        cost=price,
+        wallet=Amount(price.asset, 0),
+        amount=price,
+        exact_cost=exact_price,
+        tax_category="standard",
+        supply_time=now,
+    )
+    return compose(InvoiceKind.TOP_UP, customer, [line], rates)

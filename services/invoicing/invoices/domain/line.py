@@ -1,0 +1,224 @@
+"""Lines: an exact cost, rounded once, and what of it is still due (§8.3, PRC-8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from uuid import UUID
+
+from invoicing.catalog.domain import PriceKind
+from invoicing.invoices.domain.charge import Charge
+from invoicing.subscriptions.domain import fee
+from kernel.currency import is_currency
+from kernel.errors import InvalidValue
+from kernel.money import Amount, Asset, Exact, format_decimal, round_to_atoms
+from kernel.period import Period
+from rating import Component, State, close, exact, number_text
+
+
+class LineKind(Enum):
+    """What a line is for."""
+
+    FIXED = "FIXED"
+    SEAT = "SEAT"
+    USAGE = "USAGE"
+    MINIMUM = "MINIMUM"
+    TOP_UP = "TOP_UP"
+    DEDUCTION = "DEDUCTION"
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """Part of a line: a tier, a cell, a fee. Numbers are exact, as text."""
+
+    description: str
+    quantity: str
+    unit_price: str
+    cost: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """`cost` and `wallet` are in the price's asset, `amount` in the invoice's currency."""
+
+    kind: LineKind
+    description: str
+    service: Period | None
+    quantity: str
+    cost: Amount
+    wallet: Amount
+    amount: Amount
+    exact_cost: str
+    tax_category: str
+    supply_time: datetime
+    details: tuple[Detail, ...] = ()
+    price_id: UUID | None = None
+    subscription_item_id: UUID | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """True where it would say nothing: no cost, nothing used."""
+        return not self.cost.atoms and self.quantity == "0"
+
+
+@dataclass(frozen=True, slots=True)
+class Consumption:
+    """What metering counted for one usage price in one period, and what wallets paid for it."""
+
+    state: State
+    charged: Fraction
+    asset: Asset  # of the price, with the scale that wallets keep it at
+
+
+def bill(
+    charge: Charge, currency: Asset, consumption: Consumption | None, deducted: int = 0
+) -> list[Line]:
+    """The lines of a charge, the line of the charge itself first.
+
+    `consumption` is there for usage; `deducted` is what earlier deductions took of the same bill.
+    """
+    if charge.billed is not None:
+        return [_deduction(charge, currency, charge.billed.amount, deducted)]
+    if charge.is_usage:
+        assert consumption is not None
+        return _usage(charge, currency, consumption)
+    return [_fee(charge, currency)]
+
+
+def _fee(charge: Charge, currency: Asset) -> Line:
+    breakdown = fee(charge.item, charge.share)
+    cost = _rounded(currency, breakdown.cost)
+    is_seat = charge.item.price.kind is PriceKind.SEAT
+    line = _line(charge, LineKind.SEAT if is_seat else LineKind.FIXED, cost, currency)
+    full = fee(charge.item, Fraction(1)).cost
+    quantity = format_decimal(charge.item.quantity if is_seat else Decimal(1))
+    details = []
+    if charge.share != 1:
+        part = f"{_percentage(charge.share)} of the full period"
+        details.append(Detail(part, number_text(charge.share), number_text(full), ""))
+    elif is_seat and charge.item.quantity > 1:
+        each = number_text(full / Fraction(charge.item.quantity))
+        details.append(Detail("each", quantity, each, number_text(full)))
+    return replace(
+        line,
+        quantity=quantity,
+        exact_cost=number_text(breakdown.cost),
+        details=tuple(details),
+    )
+
+
+def _usage(charge: Charge, currency: Asset, consumption: Consumption) -> list[Line]:
+    price = charge.item.price.pricing
+    if price.asset != consumption.asset.code:
+        raise InvalidValue("asset", f"{consumption.asset.code} was charged for {price.asset}")
+    state = replace(consumption.state, share=exact(charge.share))
+    closing = close(price, state, consumption.charged)
+    paid_in_money = is_currency(price.asset)
+    asset = currency if paid_in_money else consumption.asset
+    cost = _rounded(asset, closing.cost)
+    # What wallets could not be charged in a unit of their own has no price in money.
+    left = closing.cost - consumption.charged if paid_in_money else Fraction(0)
+    amount = Amount(currency, max(_rounded(currency, left).atoms, 0))
+    wallet = cost - amount if paid_in_money else _rounded(asset, consumption.charged)
+    parts = [part for part in closing.breakdown.components if part.name != "minimum"]
+    usage = replace(
+        _line(charge, LineKind.USAGE, cost, currency),
+        quantity=number_text(exact(state.quantity)),
+        wallet=wallet,
+        amount=amount,
+        exact_cost=number_text(closing.cost),
+        details=tuple(_details(parts)),
+    )
+    if not closing.minimum:
+        return [usage]
+    # From rounded figures, so that both lines together are the promised minimum (RND-5).
+    added = _rounded(currency, closing.cost + closing.minimum) - _rounded(currency, closing.cost)
+    minimum = replace(
+        _line(charge, LineKind.MINIMUM, added, currency),
+        description=f"{charge.item.price.description}, up to the minimum",
+        quantity="1",
+        exact_cost=number_text(closing.minimum),
+    )
+    return [usage, minimum]
+
+
+def _deduction(charge: Charge, currency: Asset, billed: int, deducted: int) -> Line:
+    assert charge.billed is not None
+    whole = Period(charge.billed.key.service_start, charge.billed.service_end)
+    share = charge.service.share_of(whole)
+    # SUB-13: a share of what was actually billed, and never more than is left of it.
+    back = min(share * billed, Fraction(billed - deducted))
+    atoms = -round_to_atoms(back, 0)
+    line = _line(charge, LineKind.DEDUCTION, Amount(currency, atoms), currency)
+    part = f"{_percentage(share)} of the billed period is unused"
+    return replace(
+        line,
+        quantity="1",
+        exact_cost=number_text(-back / 10**currency.scale),
+        details=(Detail(part, number_text(share), Amount(currency, billed).value, ""),),
+    )
+
+
+def _line(charge: Charge, kind: LineKind, cost: Amount, currency: Asset) -> Line:
+    price = charge.item.price
+    return Line(
+        kind=kind,
+        description=price.description,
+        service=charge.service,
+        quantity="0",
+        cost=cost,
+        wallet=Amount(cost.asset, 0),
+        amount=cost if cost.asset == currency else Amount(currency, 0),
+        exact_cost="0",
+        tax_category=price.tax_category,
+        supply_time=charge.supply_time,
+        price_id=price.price_id,
+        subscription_item_id=charge.item.subscription_item_id,
+    )
+
+
+def _rounded(asset: Asset, value: Fraction) -> Amount:
+    return Amount(asset, round_to_atoms(value, asset.scale))
+
+
+def _details(parts: Sequence[Component]) -> list[Detail]:
+    shown = [part for part in parts if part.amount or part.quantity]
+    return [
+        Detail(
+            description=_describe(part),
+            quantity="" if part.quantity is None else number_text(exact(part.quantity)),
+            unit_price="" if part.unit_price is None else number_text(exact(part.unit_price)),
+            cost=number_text(exact(part.amount)),
+        )
+        for part in shown
+    ]
+
+
+def _describe(part: Component) -> str:
+    """What a tier is called on a bill: "first 1,000", "1,000 to 5,000", "above 5,000"."""
+    name = part.name
+    if part.over is not None:
+        if part.up_to is None:
+            name = f"above {grouped(part.over)}" if part.over else "all units"
+        elif part.over:
+            name = f"{grouped(part.over)} to {grouped(part.up_to)}"
+        else:
+            name = f"first {grouped(part.up_to)}"
+    return f"{part.group}: {name}" if part.group else name
+
+
+def grouped(value: Exact) -> str:
+    """A number for people: thousands are set apart by commas."""
+    text = number_text(value)
+    if "/" in text:
+        return text
+    whole, point, fraction = text.partition(".")
+    return f"{int(whole):,}{point}{fraction}"
+
+
+def _percentage(share: Fraction) -> str:
+    return f"{format_decimal(Decimal(round_to_atoms(share * 100, 2)).scaleb(-2))}%"

@@ -1,0 +1,254 @@
+"""How an invoice comes about: read outside, compute, then one short transaction (INV-3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from chassis.call import Call
+from chassis.database import Connection, Database
+from chassis.messages import append
+from chassis.peers import Peers
+from invoicing.collection.domain import Collection, begin
+from invoicing.customers.domain import Customer
+from invoicing.customers.operations import get_customer
+from invoicing.customers.store import lock_customer
+from invoicing.invoices import store
+from invoicing.invoices.domain.charge import (
+    BilledSource,
+    Charge,
+    SourceKey,
+    due_charges,
+    next_closing,
+)
+from invoicing.invoices.domain.document import Draft, Invoice, draft_of, issue
+from invoicing.invoices.domain.line import Consumption
+from invoicing.invoices.store import StoredInvoice
+from invoicing.invoices.wire import parse_consumption, render_period_key
+from invoicing.sellers.domain import UNSTATED, Seller
+from invoicing.sellers.store import find_seller
+from invoicing.subscriptions.domain import Subscription, billed
+from invoicing.subscriptions.store import list_of_customer, save_terms
+from invoicing.taxes.domain import TaxRate
+from invoicing.taxes.store import list_rates_of_country
+from kernel.currency import currency, is_currency
+from kernel.errors import Kind, NotFound, Refusal
+from kernel.ids import new_id
+from kernel.money import Amount, Asset
+from tollgate.invoicing.v1 import messages_pb2
+from tollgate.metering.v1 import usage_pb2, usage_pb2_grpc
+from tollgate.type.v1 import amount_pb2
+from tollgate.wallet.v1 import wallet_service_pb2, wallet_service_pb2_grpc
+
+KEYS_MAX = 1_000  # of one question to metering
+ASSETS_PAGE = 1_000
+USAGE_SECONDS = 20.0  # a period of a customer with many prices
+
+
+class UsageNotSettled(Refusal):
+    """Events of the period are still being charged; an invoice waits for them."""
+
+    reason = "USAGE_NOT_SETTLED"
+    kind = Kind.UNAVAILABLE
+
+    def __init__(self, events: int) -> None:
+        super().__init__(f"{events} usage events are still being settled", events=events)
+
+
+class StaleDraft(Exception):
+    """What the draft was computed from has changed meanwhile; compute it again."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """All that invoicing itself knows of a customer's next document, read at one instant."""
+
+    customer: Customer
+    subscriptions: tuple[Subscription, ...]
+    billed: tuple[BilledSource, ...]
+    rates: tuple[TaxRate, ...]
+
+    @property
+    def revisions(self) -> dict[UUID, int]:
+        return {one.subscription_id: one.revision for one in self.subscriptions}
+
+
+class UsageReader:
+    """Asks metering what was counted, and the wallet what an asset's atoms are."""
+
+    def __init__(self, peers: Peers) -> None:
+        self._peers = peers
+        # An asset's scale is fixed at creation, so what is known stays known.
+        self._scales: dict[tuple[UUID, str], int] = {}
+
+    async def read(
+        self, tenant_id: UUID, charges: Sequence[Charge], call: Call | None, *, settled: bool
+    ) -> dict[SourceKey, Consumption]:
+        """What was counted for usage charges. Not inside a transaction.
+
+        Raises UsageNotSettled where `settled` is asked for and events are on their way.
+        """
+        asked = [charge for charge in charges if charge.is_usage and charge.billed is None]
+        found: dict[SourceKey, Consumption] = {}
+        pending = 0
+        for start in range(0, len(asked), KEYS_MAX):
+            some = asked[start : start + KEYS_MAX]
+            stub = usage_pb2_grpc.UsageServiceStub(self._peers.channel("metering"))
+            answer: usage_pb2.GetPeriodUsageResponse = await self._peers.call(
+                stub.GetPeriodUsage,
+                usage_pb2.GetPeriodUsageRequest(keys=[render_period_key(one) for one in some]),
+                tenant_id=tenant_id,
+                timeout=USAGE_SECONDS,
+                call=call,
+            )
+            for charge, usage in zip(some, answer.usages, strict=True):
+                asset = await self._asset(tenant_id, charge.item.price.asset)
+                found[charge.key] = parse_consumption(usage, charge, asset)
+                pending += usage.events_pending
+        if settled and pending:
+            raise UsageNotSettled(pending)
+        return found
+
+    async def _asset(self, tenant_id: UUID, code: str) -> Asset:
+        if is_currency(code):
+            return currency(code)
+        if (tenant_id, code) not in self._scales:
+            await self._learn_scales(tenant_id)
+        if (tenant_id, code) not in self._scales:
+            raise NotFound("asset", code)
+        return Asset(code, self._scales[tenant_id, code])
+
+    async def _learn_scales(self, tenant_id: UUID) -> None:
+        stub = wallet_service_pb2_grpc.AssetServiceStub(self._peers.channel("wallet"))
+        token = ""
+        while True:
+            answer: wallet_service_pb2.ListAssetsResponse = await self._peers.call(
+                stub.ListAssets,
+                wallet_service_pb2.ListAssetsRequest(page_size=ASSETS_PAGE, page_token=token),
+                tenant_id=tenant_id,
+            )
+            for asset in answer.assets:
+                self._scales[tenant_id, asset.code] = asset.scale
+            token = answer.next_page_token
+            if not token:
+                return
+
+
+async def load_basis(tx: Connection, tenant_id: UUID, customer_id: str) -> Basis:
+    """Raises NotFound where there is no such customer."""
+    customer = await get_customer(tx, tenant_id, customer_id)
+    subscriptions = await list_of_customer(tx, tenant_id, customer_id)
+    sources: list[BilledSource] = []
+    if subscriptions:
+        items = [item.subscription_item_id for one in subscriptions for item in one.items]
+        since = min(one.bill_from_time for one in subscriptions)
+        sources = await store.list_sources(tx, tenant_id, items, since)
+    rates = await list_rates_of_country(tx, tenant_id, customer.country)
+    return Basis(customer, tuple(subscriptions), tuple(sources), tuple(rates))
+
+
+def make_draft(
+    basis: Basis, charges: Sequence[Charge], consumptions: Mapping[SourceKey, Consumption]
+) -> Draft:
+    """The document of what is due; the same code for a preview and for the invoice itself."""
+    return draft_of(basis.customer, charges, consumptions, basis.billed, basis.rates)
+
+
+async def preview(
+    database: Database, reader: UsageReader, tenant_id: UUID, customer_id: str, call: Call
+) -> Draft:
+    """The customer's next invoice, from what was used until now. Writes nothing (INV-7)."""
+    async with database.transaction(tenant_id) as tx:
+        basis = await load_basis(tx, tenant_id, customer_id)
+    charges = due_charges(
+        basis.subscriptions, basis.billed, next_closing(basis.subscriptions, call.now)
+    )
+    consumptions = await reader.read(tenant_id, charges, call, settled=False)
+    return make_draft(basis, charges, consumptions)
+
+
+async def finalize(
+    tx: Connection,
+    tenant_id: UUID,
+    basis: Basis,
+    draft: Draft,
+    as_of: datetime,
+    issue_time: datetime,
+    run_id: UUID,
+) -> Invoice | None:
+    """Issue what was computed, mark it as billed, and move the subscriptions on.
+
+    None where there was nothing to say. Raises StaleDraft where anything changed since `basis`
+    was read: a draft is never finalized stale.
+    """
+    customer_id = basis.customer.customer_id
+    if await lock_customer(tx, tenant_id, customer_id) is None:
+        raise NotFound("customer", customer_id)
+    present = await list_of_customer(tx, tenant_id, customer_id, lock=True)
+    if {one.subscription_id: one.revision for one in present} != basis.revisions:
+        raise StaleDraft(customer_id)
+    invoice_id = new_id(issue_time) if draft.says_something else None
+    if not await store.insert_sources(tx, tenant_id, draft.sources, invoice_id):
+        raise StaleDraft(customer_id)
+    for subscription in present:
+        moved = billed(subscription, as_of)
+        if moved != subscription:
+            await save_terms(tx, tenant_id, moved)
+    if invoice_id is None:
+        return None
+    seller = await find_seller(tx, tenant_id) or UNSTATED
+    return await issue_draft(tx, tenant_id, draft, invoice_id, seller, issue_time, run_id=run_id)
+
+
+async def issue_draft(
+    tx: Connection,
+    tenant_id: UUID,
+    draft: Draft,
+    invoice_id: UUID,
+    seller: Seller,
+    issue_time: datetime,
+    *,
+    run_id: UUID | None = None,
+    recharge_id: UUID | None = None,
+    payment_method_id: str = "",
+) -> Invoice:
+    """Give a draft its number and write it down. The customer is locked by the caller."""
+    customer_id = draft.customer.customer_id
+    balance = await store.lock_balance(tx, tenant_id, customer_id, draft.total.asset)
+    if recharge_id is not None:
+        balance = Amount(
+            balance.asset, 0
+        )  # bought value is paid for, not moved from pocket to pocket
+    number, issued = await store.take_number(tx, tenant_id, seller.number_prefix, issue_time)
+    invoice = replace(
+        issue(draft, invoice_id, seller, number, issued, balance),
+        run_id=run_id,
+        recharge_id=recharge_id,
+    )
+    change = draft.balance_given - invoice.balance_applied
+    if change.atoms:
+        await store.save_balance(tx, tenant_id, customer_id, balance + change)
+    due = bool(invoice.amount_due.atoms)
+    collection = replace(
+        begin(issued) if due else Collection(), payment_method_id=payment_method_id
+    )
+    await store.insert_invoice(tx, tenant_id, StoredInvoice(invoice, collection), issued)
+    await tell(tx, tenant_id, "invoice.finalized", invoice)
+    if not due:
+        await tell(tx, tenant_id, "invoice.paid", invoice)
+    return invoice
+
+
+async def tell(tx: Connection, tenant_id: UUID, kind: str, invoice: Invoice) -> None:
+    """Send an InvoiceChanged message of a kind."""
+    payload = messages_pb2.InvoiceChanged(
+        invoice_id=str(invoice.invoice_id),
+        number=invoice.number,
+        customer_id=invoice.draft.customer.customer_id,
+        amount_due=amount_pb2.Amount(
+            asset=invoice.amount_due.asset.code, value=invoice.amount_due.value
+        ),
+    )
+    await append(tx, tenant_id, kind, payload)

@@ -1,0 +1,145 @@
+"""Invoices as messages, and the usage that metering tells of."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from chassis.wire import render_time
+from invoicing.catalog.wire import document_of
+from invoicing.collection.domain import DunningState
+from invoicing.invoices.domain.charge import Charge
+from invoicing.invoices.domain.document import Draft, InvoiceKind, InvoiceState
+from invoicing.invoices.domain.line import Consumption, Line, LineKind
+from invoicing.invoices.store import StoredInvoice
+from kernel.money import Asset, format_decimal, parse_decimal
+from kernel.period import Period
+from rating.fields import Fields
+from rating.request import parse_usage
+from tollgate.invoicing.v1 import invoice_pb2 as pb
+from tollgate.metering.v1 import usage_pb2
+from tollgate.type.v1 import amount_pb2
+
+KINDS = {
+    InvoiceKind.SUBSCRIPTION: pb.INVOICE_KIND_SUBSCRIPTION,
+    InvoiceKind.TOP_UP: pb.INVOICE_KIND_TOP_UP,
+}
+STATES = {
+    InvoiceState.DRAFT: pb.INVOICE_STATE_DRAFT,
+    InvoiceState.OPEN: pb.INVOICE_STATE_OPEN,
+    InvoiceState.PAID: pb.INVOICE_STATE_PAID,
+    InvoiceState.VOID: pb.INVOICE_STATE_VOID,
+    InvoiceState.UNCOLLECTIBLE: pb.INVOICE_STATE_UNCOLLECTIBLE,
+}
+DUNNING_STATES = {
+    DunningState.NONE: pb.DUNNING_STATE_NONE,
+    DunningState.RETRYING: pb.DUNNING_STATE_RETRYING,
+    DunningState.WAITING_FOR_CUSTOMER: pb.DUNNING_STATE_WAITING_FOR_CUSTOMER,
+    DunningState.EXHAUSTED: pb.DUNNING_STATE_EXHAUSTED,
+    DunningState.RECOVERED: pb.DUNNING_STATE_RECOVERED,
+}
+LINE_KINDS = {
+    LineKind.FIXED: pb.LINE_KIND_FIXED,
+    LineKind.SEAT: pb.LINE_KIND_SEAT,
+    LineKind.USAGE: pb.LINE_KIND_USAGE,
+    LineKind.MINIMUM: pb.LINE_KIND_MINIMUM,
+    LineKind.TOP_UP: pb.LINE_KIND_TOP_UP,
+    LineKind.DEDUCTION: pb.LINE_KIND_DEDUCTION,
+}
+
+
+def render_invoice(stored: StoredInvoice) -> pb.Invoice:
+    """An issued invoice and where its collection stands."""
+    invoice, collection = stored.invoice, stored.collection
+    message = render_draft(invoice.draft)
+    message.invoice_id = str(invoice.invoice_id)
+    message.number = invoice.number
+    message.state = STATES[invoice.state]
+    message.amount_due = invoice.amount_due.value
+    message.balance_applied = invoice.balance_applied.value
+    message.issue_time.CopyFrom(render_time(invoice.issue_time))
+    message.due_time.CopyFrom(render_time(invoice.due_time))
+    message.dunning_state = DUNNING_STATES[collection.state]
+    message.dunning_attempts = collection.attempts
+    message.payment_id = collection.payment_id
+    if collection.next_attempt_time is not None:
+        message.next_attempt_time.CopyFrom(render_time(collection.next_attempt_time))
+    return message
+
+
+def render_draft(draft: Draft) -> pb.Invoice:
+    """A document that is not issued."""
+    message = pb.Invoice(
+        customer_id=draft.customer.customer_id,
+        kind=KINDS[draft.kind],
+        state=pb.INVOICE_STATE_DRAFT,
+        lines=[render_line(line) for line in draft.lines],
+        currency=draft.total.asset.code,
+        subtotal=draft.subtotal.value,
+        taxes=[
+            pb.InvoiceTax(
+                description=tax.description,
+                rate=format_decimal(tax.rate),
+                taxable=tax.taxable.value,
+                amount=tax.amount.value,
+            )
+            for tax in draft.taxes
+        ],
+        total=draft.total.value,
+        amount_due=draft.total.value,
+        balance_applied="0",
+        balance_given=draft.balance_given.value,
+    )
+    if draft.period is not None:
+        message.period.CopyFrom(render_interval(draft.period))
+    return message
+
+
+def render_line(line: Line) -> pb.InvoiceLine:
+    message = pb.InvoiceLine(
+        kind=LINE_KINDS[line.kind],
+        description=line.description,
+        quantity=line.quantity,
+        asset=line.cost.asset.code,
+        cost=line.cost.value,
+        wallet_amount=line.wallet.value,
+        amount=line.amount.value,
+        details=[
+            pb.LineDetail(
+                description=detail.description,
+                quantity=detail.quantity,
+                unit_price=detail.unit_price,
+                cost=detail.cost,
+            )
+            for detail in line.details
+        ],
+        price_id=str(line.price_id or ""),
+        subscription_item_id=str(line.subscription_item_id or ""),
+        exact_cost=line.exact_cost,
+    )
+    if line.service is not None:
+        message.service_period.CopyFrom(render_interval(line.service))
+    return message
+
+
+def render_interval(period: Period) -> amount_pb2.Interval:
+    return amount_pb2.Interval(
+        start_time=render_time(period.start), end_time=render_time(period.end)
+    )
+
+
+def render_period_key(charge: Charge) -> usage_pb2.PeriodKey:
+    """Metering counts by the anchored period, whether it was served in full or not."""
+    return usage_pb2.PeriodKey(
+        customer_id=charge.subscription.customer_id,
+        subscription_item_id=str(charge.item.subscription_item_id),
+        price_id=str(charge.item.price.price_id),
+        period=render_interval(charge.full),
+    )
+
+
+def parse_consumption(message: usage_pb2.PeriodUsage, charge: Charge, asset: Asset) -> Consumption:
+    """What was counted for a charge. Raises what rating raises where it makes no sense."""
+    price = charge.item.price.pricing
+    usage = parse_usage(Fields(document_of(message.usage), "usage"))
+    charged = parse_decimal(message.charged.value or "0", "charged.value", signed=True)
+    return Consumption(usage.state_for(price), Fraction(charged), asset)

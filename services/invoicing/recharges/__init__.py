@@ -1,0 +1,1 @@
+"""Top-ups that wallets ask for by themselves: invoiced, paid, granted."""

@@ -1,0 +1,131 @@
+"""The work of billing runs, and the runs that the service starts by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import structlog
+
+from chassis.clocks import TenantClocks
+from chassis.database import Database, DatabaseUnavailable
+from chassis.refusals import RemoteRefusal
+from invoicing.invoices.operations import StaleDraft, UsageReader
+from invoicing.runs import store
+from invoicing.runs.domain import Turn, hour_of
+from invoicing.runs.operations import bill_customer, postpone
+from kernel.errors import Refusal
+from kernel.ids import derived_id
+
+# Longer than billing one customer takes as a rule; a worker that died lets go of its customers
+# after it. Where one merely was slow, the second finds everything billed and has nothing to say.
+LEASE = timedelta(seconds=15)
+IDLE_PAUSE_SECONDS = 0.2
+AWAY_PAUSE_SECONDS = 1.0
+SCHEDULE_SECONDS = 60.0  # between two looks at whether an hour has begun
+
+log = structlog.get_logger("invoicing.runs")
+
+
+class BillingWorker:
+    """Bills the customers of running runs, a bounded number at once. Many may work side by side."""
+
+    def __init__(
+        self,
+        database: Database,
+        reader: UsageReader,
+        parallelism: int,
+        issued: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._database = database
+        self._reader = reader
+        self._parallelism = parallelism
+        self._issued = issued  # called after every invoice, so that its collection starts at once
+
+    async def run(self) -> None:
+        while True:
+            try:
+                worked = await self.work_once()
+            except DatabaseUnavailable as error:
+                log.warning("billing_waits", why=str(error))
+                await asyncio.sleep(AWAY_PAUSE_SECONDS)
+                continue
+            if not worked:
+                await asyncio.sleep(IDLE_PAUSE_SECONDS)
+
+    async def work_once(self) -> int:
+        """Bill one round of customers of every tenant that has a run; returns how many."""
+        async with self._database.unscoped() as connection:
+            tenants = await store.list_tenants_with_runs(connection)
+        worked = 0
+        for tenant_id in tenants:
+            async with self._database.transaction(tenant_id) as tx:
+                turns = await store.claim_turns(tx, tenant_id, 2 * self._parallelism, LEASE)
+            gate = asyncio.Semaphore(self._parallelism)
+            async with asyncio.TaskGroup() as group:
+                for turn in turns:
+                    group.create_task(self._bill(tenant_id, turn, gate))
+            if turns:
+                self._issued()
+            else:
+                async with self._database.transaction(tenant_id) as tx:
+                    await store.close_runs(tx, tenant_id)
+            worked += len(turns)
+        return worked
+
+    async def _bill(self, tenant_id: UUID, turn: Turn, gate: asyncio.Semaphore) -> None:
+        async with gate:
+            try:
+                await bill_customer(self._database, self._reader, tenant_id, turn)
+                return
+            except (Refusal, StaleDraft) as error:
+                fault = str(error)
+            except Exception as error:
+                # One customer's bug is no reason to leave the others without their invoices.
+                log.error("billing_failed", customer_id=turn.customer_id, exc_info=error)
+                fault = f"a fault of ours: {type(error).__name__}"
+            await postpone(self._database, tenant_id, turn, fault)
+
+
+class SelfBilling:
+    """Starts a run by itself every hour for tenants of whom something is due.
+
+    Tenants on a test clock are left alone: their time moves when they say so, and what is billed
+    at which instant must not depend on when this job happens to look.
+    """
+
+    def __init__(self, database: Database, clocks: TenantClocks, grace_seconds: int) -> None:
+        self._database = database
+        self._clocks = clocks
+        self._grace = timedelta(seconds=grace_seconds)
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self.look(datetime.now(UTC))
+            except DatabaseUnavailable as error:
+                log.warning("billing_waits", why=str(error))
+            await asyncio.sleep(SCHEDULE_SECONDS)
+
+    async def look(self, now: datetime) -> int:
+        """Start what is to be started at an instant; returns how many runs it were."""
+        as_of = hour_of(now - self._grace)
+        async with self._database.unscoped() as connection:
+            tenants = await store.list_tenants_to_bill(connection, as_of)
+        started = 0
+        for tenant_id in tenants:
+            try:
+                reading = await self._clocks.read(tenant_id)
+            except RemoteRefusal as refusal:
+                log.warning("tenant_clock_unknown", tenant_id=str(tenant_id), why=refusal.message)
+                continue
+            if reading.instant is not None:
+                continue
+            # The id follows from the hour, so that of many processes one starts the run.
+            run_id = derived_id(tenant_id, f"billing run of {as_of.isoformat()}")
+            async with self._database.transaction(tenant_id) as tx:
+                run = await store.insert_run(tx, tenant_id, run_id, as_of, now)
+            started += run is not None
+        return started
