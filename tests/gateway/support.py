@@ -229,6 +229,6 @@ def decline_class(attempt: payment_pb2.Attempt) -> str:
 
 
 def program_environment(**settings: str) -> dict[str, str]:
-    """The environment of a program of ours: this one's, with nothing of Tollgate's but `settings`."""
+    """A program's environment: this one's, with nothing of Tollgate's but `settings`."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("TOLLGATE_")}
     return kept | {f"TOLLGATE_{name.upper()}": text for name, text in settings.items()}

@@ -153,11 +153,14 @@ class Collector:
             work = replace(work, attempt=attempt)
 
     async def look(self, work: Work) -> Played | None:
-        """Look at the payment itself, by its id or else by our reference, for a caller who records
-        the answer; None where neither is to be had."""
+        """Look at the payment itself, by its id and else by our reference, for a caller who records
+        the answer, clear or not; None where neither is to be had."""
+        played = None
         for question in _offered(work, State.PROCESSING, self.clock.now()):
-            return await self._put(work, question, None)
-        return None
+            played = await self._put(work, question, None)
+            if as_evidence(played.outcome, WITNESSES[question]).finding not in UNCLEAR:
+                return played
+        return played
 
     async def _put(self, work: Work, question: Question, now: datetime | None) -> Played:
         login = work.line.login

@@ -242,7 +242,8 @@ class Books:
             if kind == "payment":
                 self._keep_payment(Payment(**entry))
             elif kind == "key":
-                self.keys[entry.pop("key")] = Kept(**entry)
+                key = entry.pop("key")
+                self.keys[key] = Kept(**entry)
             elif kind == "letter":
                 self.letters[entry["id"]] = Letter(**entry)
             else:

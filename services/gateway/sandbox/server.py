@@ -82,25 +82,27 @@ class Sandbox:
 
     async def charge(self, request: web.Request) -> web.StreamResponse:
         wanted = _read_charge(await _json(request), request.headers)
-        faults = self._faults(request, "charge", wanted.reference, wanted.method)
-        await _fail_before(request, faults)
-        off = _switched_off(request)
         key = request.headers.get("Idempotency-Key", "")
-        if "idempotency" in off:
-            return await self._charge(request, wanted, faults, key="")
-        if not key:
+        if "idempotency" in _switched_off(request):
+            key = ""
+        elif not key:
             raise Refused(400, "key_missing", "a charge needs an Idempotency-Key")
         if key in self._in_flight:
             raise Refused(409, "key_in_use", "a request with this key is under way")
-        self._in_flight.add(key)
+        faults = self._faults(request, "charge", wanted.reference, wanted.method)
+        await _fail_before(request, faults)
+        if key:
+            self._in_flight.add(key)
         try:
-            return await self._charge(request, wanted, faults, key)
+            kept, headers = await self._charge(request, wanted, faults, key)
         finally:
             self._in_flight.discard(key)
+        return await _reply(request, kept.status, kept.body.encode(), faults, headers)
 
     async def _charge(
         self, request: web.Request, wanted: Payment, faults: Faults, key: str
-    ) -> web.StreamResponse:
+    ) -> tuple[Kept, dict[str, str]]:
+        """The answer to a charge, and the headers that go with it."""
         await asyncio.sleep(faults.seconds("slow"))
         fingerprint = hashlib.sha256(await request.read()).hexdigest()
         first = self.books.keys.get(key) if key else None
@@ -109,8 +111,7 @@ class Sandbox:
                 raise Refused(
                     400, "key_used_with_other_parameters", "this key belongs to another request"
                 )
-            replayed = {"Idempotent-Replayed": "true"}
-            return await _reply(request, first.status, first.body.encode(), faults, replayed)
+            return first, {"Idempotent-Replayed": "true"}
         if key and any(each.key_forgotten for each in self.books.find(wanted.reference)):
             raise Refused(400, "reference_used", "a payment of this reference exists")
         try:
@@ -134,7 +135,7 @@ class Sandbox:
             for letter in letters:
                 await self.postman.send(letter)
         self.postman.wake()
-        return await _reply(request, kept.status, kept.body.encode(), faults)
+        return kept, {}
 
     async def read(self, request: web.Request) -> web.StreamResponse:
         payment = self.books.payments.get(request.match_info["id"])
