@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -21,16 +22,24 @@ MakeDatabase = Callable[..., Awaitable[FreshDatabase]]
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def stores() -> Iterator[Path]:
+    """Where this run's servers live. Not among pytest's own folders: each run of pytest closes
+    those to every other user, and Postgres under root is another user."""
+    with tempfile.TemporaryDirectory(prefix="tollgate-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(stores: Path) -> Iterator[str]:
     """A superuser's DSN of the Postgres that this run of the tests uses."""
-    with postgres_server(tmp_path_factory.mktemp("stores")) as dsn:
+    with postgres_server(stores) as dsn:
         yield dsn
 
 
 @pytest.fixture(scope="session")
-def redis_for_the_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def redis_for_the_run(stores: Path) -> Iterator[str]:
     """The URL of the Redis that this run of the tests uses."""
-    with redis_server(tmp_path_factory.mktemp("stores")) as url:
+    with redis_server(stores) as url:
         yield url
 
 
