@@ -18,6 +18,7 @@ import asyncio
 import hashlib
 import importlib
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -235,7 +236,7 @@ def _upgrade(
                 applied.append(str(step.up_revision_id))
 
         environment = EnvironmentContext(Config(), script, fn=steps)
-        with environment:
+        with _one_at_a_time(), environment:
             environment.configure(
                 connection=connection,
                 version_table=_VERSION_TABLE,
@@ -246,6 +247,20 @@ def _upgrade(
             with environment.begin_transaction():
                 environment.run_migrations()
         _record_state(connection, service, script)
+
+
+_environment_in_use = threading.Lock()
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Alembic's `op` is one per process: of two trees at once, each would run the other's."""
+    if not _environment_in_use.acquire(blocking=False):
+        raise MigrationRefused("one process migrates one service at a time")
+    try:
+        yield
+    finally:
+        _environment_in_use.release()
 
 
 @contextmanager
