@@ -83,7 +83,8 @@ def test_live_deltas_and_the_close_sum_to_the_closing_cost(
         assert charged == round_to_atoms(live_cost, scale)
     closing = close(price, state, Fraction(charged, 10**scale))
     assert Fraction(charged, 10**scale) + closing.delta == closing.breakdown.cost
-    assert closing.cost >= live_cost if charged else closing.cost == live_cost
+    keeps = price.on_decrease is OnDecrease.HIGH_WATER
+    assert closing.cost == (max(live_cost, closing.charged) if keeps else live_cost)
     assert closing.breakdown.cost == closing.cost + closing.minimum
 
 
