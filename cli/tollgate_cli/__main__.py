@@ -29,6 +29,7 @@ COMMANDS = (
     ("demo", "tollgate_cli.demo.command", "demo"),
     ("replay", "tollgate_cli.replay.command", "replay_file"),
     ("rate", "tollgate_cli.rate", "rate"),
+    ("verify", "tollgate_cli.verifying", "verify_tenant"),
 )
 
 

@@ -98,20 +98,25 @@ async def _open_customer(client: Tollgate, person: world.Person, requests: Decim
         ),
     )
     if person.payment_method:
-        await client.call(
-            client.payment_methods.AttachPaymentMethod,
-            payments.AttachPaymentMethodRequest(
-                request_id=f"method-{person.customer_id}",
-                customer_id=person.customer_id,
-                provider_account=PROVIDER_ACCOUNT,
-                provider_token=person.payment_method,
-                label="Sandbox card ending 4242",
-                make_default=True,
-            ),
-        )
+        await attach_method(client, person.customer_id, person.payment_method)
     if person.kind is not world.Kind.TEAM:
         await _fund(client, person, traffic.mean_cost(person) * requests)
     await _subscribe(client, person)
+
+
+async def attach_method(client: Tollgate, customer_id: str, token: str) -> None:
+    """Store a sandbox card; its token says how it will answer. It becomes the default."""
+    await client.call(
+        client.payment_methods.AttachPaymentMethod,
+        payments.AttachPaymentMethodRequest(
+            request_id=f"method-{customer_id}-{token}",
+            customer_id=customer_id,
+            provider_account=PROVIDER_ACCOUNT,
+            provider_token=token,
+            label="Sandbox card ending 4242",
+            make_default=True,
+        ),
+    )
 
 
 async def _subscribe(client: Tollgate, person: world.Person) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from tollgate_cli.demo.story import DayPoint
@@ -15,7 +16,7 @@ def draw(days: Sequence[DayPoint], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    dates = [point.end for point in days]
+    dates = [point.end - timedelta(days=1) for point in days]  # the day that ended then
     used = [point.accepted - (days[i - 1].accepted if i else 0) for i, point in enumerate(days)]
     figure, (above, below) = plt.subplots(2, 1, figsize=(10, 7), sharex=True)
     above.plot(dates, [float(p.usd_available) for p in days], color="#1f5f8b", label="USD")

@@ -83,6 +83,7 @@ async def tell(client: Tollgate, sandbox_endpoint: str, count: int, stage: Stage
     closing = world.MONTH_END + GRACE
     await clock.advance(closing)
     outcome.mrr = await _recurring_revenue(client)
+    await opening.attach_method(client, world.DECLINED, "pm_insufficient_funds")
     await _bill(client, "closing", closing, stage)
     outcome.recharges = await _count_recharges(client)
     outcome.invoices = await _all_invoices(client)

@@ -25,6 +25,7 @@ SEAT_PRICE = Decimal(20)
 TEAM_CUSTOMERS = 20  # in arrears: 20 customers × 5 seats × $20 = $2,000 a month
 PREPAID_CUSTOMERS = 60
 TOKEN_CUSTOMERS = 20
+DECLINED = "customer-008"  # its card has no funds left when the month closes
 CUSTOMERS = TEAM_CUSTOMERS + PREPAID_CUSTOMERS + TOKEN_CUSTOMERS
 
 
@@ -68,9 +69,8 @@ def people() -> list[Person]:
         name = f"{_NAMES[index % len(_NAMES)]} {_FORMS[country]}"
         weight = 1 + (index * 7) % 12
         if index < TEAM_CUSTOMERS:
-            method = "pm_insufficient_funds" if index == 7 else "pm_ok"
             found.append(
-                Person(customer_id, name, country, Kind.TEAM, weight, payment_method=method)
+                Person(customer_id, name, country, Kind.TEAM, weight, payment_method="pm_ok")
             )
         elif index < TEAM_CUSTOMERS + PREPAID_CUSTOMERS:
             found.append(_prepaid(index - TEAM_CUSTOMERS, customer_id, name, country, weight))
@@ -184,7 +184,7 @@ def _token_prices(settlement: catalog.Settlement.ValueType) -> list[catalog.Plan
             ),
         )
         title = meter.replace("_", " ").capitalize()
-        found.append(_usage_price(meter, model, f"{title}, million", pricing, settlement))
+        found.append(_usage_price(meter, model, title, pricing, settlement))
     return found
 
 

@@ -1,0 +1,73 @@
+"""`python -m bench [--only NAME]`: starts the suite, measures, prints one JSON list of records."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+
+import uvloop
+
+from bench import echo, metering, postgres, wallet, world
+from bench.records import Records
+from tollgate_cli.supervisor import Suite, running_suite
+from tollgate_sdk import Tollgate
+
+Measure = Callable[[Records, Tollgate], Awaitable[None]]
+
+# By the name that ONLY takes; each prints the records that begin with it.
+MEASURES: dict[str, Measure] = {
+    "metering.ingest.charged": lambda records, client: metering.measure_ingest(
+        records, client, "charged"
+    ),
+    "metering.ingest.uncharged": lambda records, client: metering.measure_ingest(
+        records, client, "uncharged"
+    ),
+    "metering.authorize.unary": metering.measure_authorize,
+    "wallet.debit.hot": wallet.measure_hot,
+    "wallet.debit.uniform": wallet.measure_uniform,
+    "wallet.hold.pairs": wallet.measure_holds,
+}
+REFERENCES = ("echo.unary", "pg.single_row_commit")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--only", choices=[*REFERENCES, *MEASURES], help="measure this one alone")
+    asked = parser.parse_args()
+    records = uvloop.run(_run(asked.only))
+    print(json.dumps(records.json(), indent=2))
+
+
+async def _run(only: str | None) -> Records:
+    """Measure the references, then what was asked for, each on a tenant of its own."""
+    records = Records()
+    if only in (None, *MEASURES, "echo.unary"):
+        _tell("echo.unary")
+        await echo.measure(records)
+    with tempfile.TemporaryDirectory(prefix="tollgate-bench-") as folder:
+        async with running_suite(folder) as suite:
+            _tell("pg.single_row_commit")
+            await postgres.measure(records, suite.database_url)
+            for name, measure in MEASURES.items():
+                if only in (None, name):
+                    _tell(name)
+                    await _measure(suite, name, measure, records)
+    return records
+
+
+async def _measure(suite: Suite, name: str, measure: Measure, records: Records) -> None:
+    key = await suite.seed_tenant(name)
+    async with Tollgate(suite.endpoints, key) as client:
+        await world.open_catalog(client)
+        await measure(records, client)
+
+
+def _tell(name: str) -> None:
+    print(f"measuring {name} …", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
