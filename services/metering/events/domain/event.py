@@ -225,8 +225,10 @@ def event_key(event_id: str) -> UUID:
         else:
             if str(key) == event_id:
                 return key
-    digest = hashlib.sha256(event_id.encode()).digest()
-    return UUID(bytes=digest[:16], version=8)
+    bits = int.from_bytes(hashlib.sha256(event_id.encode()).digest()[:16], "big")
+    # Version and variant as RFC 9562 §5.8 has them for ids of one's own making.
+    bits = bits & ~(0xF << 76) | 0x8 << 76
+    return UUID(int=bits & ~(0x3 << 62) | 0x2 << 62)
 
 
 def refused(refusal: Refusal) -> Refused:
