@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
+from gateway.accounts.store import find_provider_account
 from gateway.providers.sandbox import notification_body, sign
 from tests.gateway.support import Desk, SandboxProcess, attempt_state, open_desk, state_of
 from tests.support.databases import FreshDatabase
@@ -27,10 +29,6 @@ class Door:
         self.address = f"{lines.notifications_url}/notifications/{account_id}"
 
     async def secret(self) -> bytes:
-        from uuid import UUID
-
-        from gateway.accounts.store import find_provider_account
-
         async with self._database.open("gateway") as pool:
             async with pool.transaction(self.desk.tenant_id) as tx:
                 account = await find_provider_account(
@@ -266,11 +264,9 @@ async def test_a_look_that_is_not_answered_puts_the_notification_off(
 
 
 async def test_other_addresses_and_huge_bodies_are_turned_away(door: Door) -> None:
-    import uuid
-
     base = door.address.rpartition("/")[0]
     async with httpx.AsyncClient(trust_env=False) as client:
-        assert (await client.post(f"{base}/{uuid.uuid4()}", content=b"{}")).status_code == 404
+        assert (await client.post(f"{base}/{uuid4()}", content=b"{}")).status_code == 404
         assert (await client.post(f"{base}/anything", content=b"{}")).status_code == 404
         huge = await client.post(door.address, content=b"x" * (1024 * 1024 + 1))
         assert huge.status_code == 413

@@ -18,6 +18,7 @@ from tests.gateway.support import (
 from tests.support.databases import FreshDatabase
 from tests.support.services import Services
 from tests.support.waiting import until
+from tollgate.gateway.v1 import messages_pb2
 
 AFTER_EFFECT = ["hang_after", "reset_before_reply", "http_500_after", "truncated_body"]
 BEFORE_EFFECT = ["hang_before", "reset_before", "http_500_before"]
@@ -153,8 +154,6 @@ async def test_a_forgotten_key_is_looked_up_rather_than_given_up(
 async def test_what_the_provider_states_is_told_where_it_took_another_amount(
     desk: Desk, gateway_database: FreshDatabase, sandbox: SandboxProcess
 ) -> None:
-    from tollgate.gateway.v1 import messages_pb2
-
     await desk.attach("pm_ok")
     await sandbox.script("wrong_amount")
     await desk.pay("10.00")

@@ -52,6 +52,7 @@ class Work:
     provider_token: str
     provider: Provider
     line: Line
+    now: datetime | None = None  # the tenant's time as the call had it; None: work without a call
 
     @property
     def capabilities(self) -> Capabilities:
@@ -127,7 +128,7 @@ class Recorder:
         Where the answer is not clear and `last` is false, the lease is kept: more is asked.
         """
         present = machine_now or self._clock.now()
-        tenant_now = await self._tenant_now(work.tenant_id)
+        tenant_now = work.now or await self._tenant_now(work.tenant_id)
         async with self._database.transaction(work.tenant_id) as tx:
             applied = await self.apply(
                 tx, work, played, witness, last=last, present=present, tenant_now=tenant_now

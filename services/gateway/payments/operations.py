@@ -156,7 +156,9 @@ class PaymentOperations:
             tries=1,
         )
         payment = replace(payment, attempts=(*payment.attempts, attempt))
-        work = Work(tenant_id, payment, attempt, operation, method.provider_token, provider, line)
+        work = Work(
+            tenant_id, payment, attempt, operation, method.provider_token, provider, line, now
+        )
         await insert_attempt(tx, tenant_id, attempt)
         await insert_operation(tx, tenant_id, operation, fingerprint_of(work.charge()))
         return work

@@ -1,0 +1,61 @@
+"""What the gateway's source must never say: providers' names outside, card fields anywhere."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+GATEWAY = ROOT / "services" / "gateway"
+PROVIDERS = re.compile(r"stripe|adyen|gocardless|razorpay|paddle|chargebee", re.IGNORECASE)
+CARD_FIELDS = re.compile(
+    r"\b(pan|cvc|cvv|cvv2|card_number|card_no|security_code|cardnumber)\b", re.IGNORECASE
+)
+IMPURE = {"httpx", "aiohttp", "asyncio", "asyncpg", "google", "grpc", "tollgate", "chassis"}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Top-level names of the packages that a module imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def test_no_provider_is_named_outside_of_the_providers() -> None:
+    named = [
+        str(path.relative_to(ROOT))
+        for path in GATEWAY.rglob("*.py")
+        if "providers" not in path.parts and PROVIDERS.search(path.read_text(encoding="utf-8"))
+    ]
+    assert named == []
+
+
+def test_plans_and_rules_do_no_io() -> None:
+    pure = [*(GATEWAY / "domain").glob("*.py")]
+    pure += [GATEWAY / "providers" / name for name in ("plan.py", "sandbox.py", "registry.py")]
+    impure = {path.name: found for path in pure if (found := imports_of(path) & IMPURE)}
+    assert impure == {}
+
+
+def test_no_contract_has_a_field_for_a_card_number() -> None:
+    named = [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "protos" / "tollgate").rglob("*.proto")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if CARD_FIELDS.search(line.partition("//")[0])
+    ]
+    assert named == []
+
+
+def test_only_the_collector_calls_providers() -> None:
+    callers = {
+        path.relative_to(GATEWAY).as_posix()
+        for path in GATEWAY.rglob("*.py")
+        if re.search(r"_driver\.play\(", path.read_text(encoding="utf-8"))
+    }
+    assert callers == {"collection/operations.py"}
