@@ -71,14 +71,14 @@ def _plan(code: str, settlement: catalog.Settlement.ValueType) -> catalog.Plan:
 async def open_customers(client: Tollgate, plan: str, count: int) -> list[str]:
     """Subscribe `count` customers to a plan, each with a wallet that never runs dry."""
     names = [f"{plan}-{index}" for index in range(count)]
-    await setting_up.together(_open_customer(client, name, plan) for name in names)
+    await setting_up.together(lambda name: _open_customer(client, name, plan), names)
     return names
 
 
 async def open_wallets(client: Tollgate, prefix: str, count: int) -> list[str]:
     """Open `count` customers' wallets with funds, without anything but the wallet knowing them."""
     names = [f"{prefix}-{index}" for index in range(count)]
-    await setting_up.together(_open_wallet(client, name) for name in names)
+    await setting_up.together(lambda name: _open_wallet(client, name), names)
     return names
 
 
@@ -88,7 +88,7 @@ async def _open_customer(client: Tollgate, name: str, plan: str) -> None:
         customers.CreateCustomerRequest(
             request_id=f"customer-{name}",
             customer=customers.Customer(
-                customer_id=name, name=name, currency="USD", time_zone="UTC"
+                customer_id=name, name=name, country="US", currency="USD", time_zone="UTC"
             ),
         ),
     )

@@ -16,6 +16,7 @@ from kernel.errors import Refusal
 from tollgate_cli import screen
 from tollgate_cli.children import ChildFailed
 from tollgate_cli.installation import SuiteFailed
+from tollgate_sdk import TollgateError
 
 FAILED = 1
 
@@ -47,6 +48,10 @@ def explaining() -> Iterator[None]:
         yield
     except (SuiteFailed, EmbeddedFailed, MigrationRefused, ChildFailed) as error:
         _say(str(error))
+    except (TollgateError, TimeoutError) as error:
+        _say(str(error))
+    except ExceptionGroup as group:
+        _say_of_group(group)
     except Refusal as refusal:
         _say(refusal.message)
     except OSError as error:
@@ -71,6 +76,16 @@ def build(asked: str) -> Callable[..., object]:
 
 def _no_options() -> None:
     """Tollgate: gate usage before it runs, charge every event, invoice the rest."""
+
+
+def _say_of_group(group: ExceptionGroup[Exception]) -> None:
+    """Work that ran side by side fails as a group; the first cause is the one to tell."""
+    first: Exception = group
+    while isinstance(first, ExceptionGroup):
+        first = first.exceptions[0]
+    if isinstance(first, TollgateError | TimeoutError | OSError):
+        _say(str(first))
+    raise group
 
 
 def _say(sentence: str) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 from tollgate.invoicing.v1 import catalog_pb2 as catalog
 from tollgate.metering.v1 import meter_pb2 as meters
@@ -15,20 +15,30 @@ from tollgate.wallet.v1 import wallet_pb2 as wallets
 from tollgate.wallet.v1 import wallet_service_pb2 as wallet_calls
 from tollgate_sdk import Tollgate
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 CALLS_AT_ONCE = 16  # enough to keep two cores busy, few enough to queue nowhere
 
 
-async def together(calls: Iterable[Awaitable[Any]]) -> list[Any]:
-    """Await many calls, a bounded number at once; answers come in the order of the calls."""
+async def together(act: Callable[[Item], Awaitable[Result]], items: Iterable[Item]) -> list[Result]:
+    """Act on many items, a bounded number at once; answers come in the order of the items.
+
+    The first failure is raised once everything that was under way has ended.
+    """
     gate = asyncio.Semaphore(CALLS_AT_ONCE)
 
-    async def one(call: Awaitable[Any]) -> Any:
+    async def one(item: Item) -> Result:
         async with gate:
-            return await call
+            return await act(item)
 
-    async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(one(call)) for call in calls]
-    return [task.result() for task in running]
+    tasks = [asyncio.ensure_future(one(item)) for item in items]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def create_asset(

@@ -43,8 +43,10 @@ async def open_world(
     )
     total_weight = sum(person.weight for person in people)
     await setting_up.together(
-        _open_customer(client, person, Decimal(count * person.weight) / total_weight)
-        for person in people
+        lambda person: _open_customer(
+            client, person, Decimal(count * person.weight) / total_weight
+        ),
+        people,
     )
 
 

@@ -182,11 +182,11 @@ async def _fetch_pdf(client: Tollgate, outcome: Outcome) -> None:
     """Fetch every PDF once, as a customer's accounts department would, and keep the fullest."""
     issued = [i for i in outcome.invoices if i.number]
     rendered = await setting_up.together(
-        client.call(
+        lambda invoice: client.call(
             client.invoices.RenderInvoice,
             invoices.RenderInvoiceRequest(invoice_id=invoice.invoice_id),
-        )
-        for invoice in issued
+        ),
+        issued,
     )
     fullest = max(range(len(issued)), key=lambda i: (len(issued[i].lines), issued[i].number))
     outcome.pdf = rendered[fullest].pdf

@@ -35,6 +35,7 @@ from tollgate_cli.verify import Findings, verify
 from tollgate_sdk import Tollgate
 
 PLAN = "replay"
+COUNTRY = "US"  # decides the tax of an invoice, and a replay draws none
 CHUNK_ROWS = 20_000  # bounds memory; the test clock moves on between chunks
 PAGE_CUSTOMERS = 500
 PACE_SECONDS = 0.25  # at real time × N, usage is released in slices of this
@@ -108,8 +109,8 @@ async def _open(client: Tollgate, mapping: UsageMapping, surveyed: Survey) -> No
     await setting_up.publish_plan(client, plan)
     currency = next((a.code for a in mapping.assets if a.kind == "CURRENCY"), "USD")
     await setting_up.together(
-        _open_customer(client, mapping, customer_id, surveyed.first, currency)
-        for customer_id in surveyed.customers
+        lambda customer_id: _open_customer(client, mapping, customer_id, surveyed.first, currency),
+        surveyed.customers,
     )
 
 
@@ -133,7 +134,11 @@ async def _open_customer(
         customers.CreateCustomerRequest(
             request_id=f"customer-{customer_id}",
             customer=customers.Customer(
-                customer_id=customer_id, name=customer_id, currency=currency, time_zone="UTC"
+                customer_id=customer_id,
+                name=customer_id,
+                country=COUNTRY,
+                currency=currency,
+                time_zone="UTC",
             ),
         ),
     )
