@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from tests.conftest import MakeDatabase
-from tests.metering.world import World
+from tests.metering.world import World, new_tenant
 from tests.support.databases import FreshDatabase
 from tests.support.services import Services
 
@@ -35,4 +35,4 @@ async def world(metering_database: FreshDatabase, services: Services) -> World:
     await services.run("invoicing", metering_database, peers={"metering": address})
     await services.run("metering", metering_database, listen=address)
     channels = [await services.channel(service) for service in ("metering", "wallet", "invoicing")]
-    return World(*channels)
+    return World(await new_tenant(await services.channel("identity")), *channels)

@@ -12,6 +12,7 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.support.services import credential
+from tollgate.identity.v1 import identity_service_pb2, identity_service_pb2_grpc, tenant_pb2
 from tollgate.invoicing.v1 import (
     catalog_pb2,
     catalog_pb2_grpc,
@@ -69,13 +70,27 @@ def graduated(asset: str, *tiers: tuple[str, str]) -> price_pb2.Price:
     )
 
 
+async def new_tenant(identity: grpc.aio.Channel) -> uuid.UUID:
+    """A live tenant."""
+    stub = identity_service_pb2_grpc.TenantServiceStub(identity)
+    request = identity_service_pb2.CreateTenantRequest(
+        request_id=str(uuid.uuid4()), name="Tenant", environment=tenant_pb2.ENVIRONMENT_LIVE
+    )
+    answer = await stub.CreateTenant(request, timeout=SECONDS, metadata=credential(None))
+    return uuid.UUID(answer.tenant.tenant_id)
+
+
 class World:
     """One tenant, its services and what is in them."""
 
     def __init__(
-        self, metering: grpc.aio.Channel, wallet: grpc.aio.Channel, invoicing: grpc.aio.Channel
+        self,
+        tenant_id: uuid.UUID,
+        metering: grpc.aio.Channel,
+        wallet: grpc.aio.Channel,
+        invoicing: grpc.aio.Channel,
     ) -> None:
-        self.tenant_id = uuid.uuid4()
+        self.tenant_id = tenant_id
         self.now = datetime.now(UTC).replace(microsecond=0)
         self.start = self.now - timedelta(days=60)
         self._numbers = itertools.count(1)

@@ -14,6 +14,7 @@ from metering.settlement.operations import Settlement
 
 STALE_SECONDS = 3.0  # a batch older than that has lost whoever was charging it, or the wallet
 POLL_SECONDS = 0.5
+FAULT_SECONDS = 10.0  # after a batch that the wallet refuses as a whole
 BATCHES_MAX = 100  # in one round
 
 log = structlog.get_logger("metering.recovery")
@@ -32,20 +33,25 @@ class Recovery:
     async def run(self) -> None:
         """Until cancelled. A database that is away is waited for."""
         while True:
+            pause = POLL_SECONDS
             try:
                 for tenant_id, batch_id in await self._list_stale():
-                    await self._resend(tenant_id, batch_id)
+                    if not await self._resend(tenant_id, batch_id):
+                        pause = FAULT_SECONDS
             except Refusal as refusal:
                 if refusal.kind not in (Kind.UNAVAILABLE, Kind.UNKNOWN_OUTCOME):
                     raise
                 log.warning("recovery_waits", why=refusal.message)
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(pause)
 
-    async def _resend(self, tenant_id: UUID, batch_id: UUID) -> None:
+    async def _resend(self, tenant_id: UUID, batch_id: UUID) -> bool:
+        """Whether the wallet took the batch as a call; what it does not take needs a person."""
         try:
             await self._settlement.resend(tenant_id, batch_id)
         except WalletRefusedCall as error:
             log.error("charges_refused", batch=str(batch_id), why=error.message)
+            return False
+        return True
 
     async def _list_stale(self) -> list[tuple[UUID, UUID]]:
         async with self._database.unscoped() as connection:
