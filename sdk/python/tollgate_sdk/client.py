@@ -6,9 +6,11 @@ is: the service answers what it answered first.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -21,19 +23,21 @@ from tollgate.invoicing.v1 import customer_pb2_grpc as customers
 from tollgate.invoicing.v1 import invoice_pb2_grpc as invoices
 from tollgate.invoicing.v1 import subscription_pb2_grpc as subscriptions
 from tollgate.metering.v1 import event_pb2_grpc as events
+from tollgate.metering.v1 import gate_pb2
 from tollgate.metering.v1 import gate_pb2_grpc as gates
 from tollgate.metering.v1 import meter_pb2_grpc as meters
 from tollgate.metering.v1 import usage_pb2_grpc as usages
+from tollgate.type.v1 import amount_pb2
 from tollgate.wallet.v1 import ledger_service_pb2_grpc as ledgers
 from tollgate.wallet.v1 import wallet_service_pb2_grpc as wallets
 from tollgate_sdk.errors import TollgateError, read_error
+from tollgate_sdk.gate import GATE_SECONDS, Authorized, UsageRequest, WhenAway
+from tollgate_sdk.outstanding import Outstanding
+from tollgate_sdk.producer import Limits, OnOutcome, Producer, WhenFull
 
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024  # the services' own limit for a batch of events
 CALL_SECONDS = 20.0
 RETRY_SECONDS = 60.0  # longer than a service takes to come back after a crash
-
-Answer = TypeVar("Answer")
-Method = Callable[..., Awaitable[Answer]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +50,17 @@ class Endpoints:
     gateway: str
     identity: str
 
+    @classmethod
+    def at(cls, address: str) -> Endpoints:
+        """All services behind one address, such as an ingress."""
+        return cls(address, address, address, address, address)
+
 
 class Tollgate:
     """A connection to all services of one installation under one credential.
 
-    The credential decides the tenant. Use it as an async context manager, or call `close`.
+    The credential decides the tenant. Use it as an async context manager, or call `close`. With
+    `tls` (grpc.ssl_channel_credentials()) the channels are encrypted; without it they are not.
     """
 
     def __init__(
@@ -59,6 +69,7 @@ class Tollgate:
         credential: str,
         *,
         retry_seconds: float = RETRY_SECONDS,
+        tls: grpc.ChannelCredentials | None = None,
     ) -> None:
         self._metadata: tuple[tuple[str, str], ...] = (("authorization", f"Bearer {credential}"),)
         self._retry_seconds = retry_seconds
@@ -69,9 +80,11 @@ class Tollgate:
             ("grpc.initial_reconnect_backoff_ms", 100),
         ]
         self._channels = {
-            name: grpc.aio.insecure_channel(getattr(endpoints, name), options=options)
+            name: _channel(getattr(endpoints, name), tls, options)
             for name in Endpoints.__dataclass_fields__
         }
+        self._producers: list[Producer] = []
+        self._outstanding = Outstanding()
         metering, wallet = self._channels["metering"], self._channels["wallet"]
         invoicing, gateway = self._channels["invoicing"], self._channels["gateway"]
         identity = self._channels["identity"]
@@ -106,7 +119,14 @@ class Tollgate:
         await self.close()
 
     async def close(self) -> None:
-        """Close all channels; calls in flight end with an error."""
+        """Drain and close the producers, then all channels; calls in flight end with an error."""
+        async with AsyncExitStack() as stack:
+            # In reverse: a producer that could not deliver all does not keep the rest open.
+            stack.push_async_callback(self._close_channels)
+            for producer in self._producers:
+                stack.push_async_callback(producer.close)
+
+    async def _close_channels(self) -> None:
         for channel in self._channels.values():
             await channel.close(None)
 
@@ -115,20 +135,86 @@ class Tollgate:
         kept = tuple(pair for pair in self._metadata if pair[0] != "tollgate-clock-version")
         self._metadata = (*kept, ("tollgate-clock-version", str(version)))
 
+    def producer(
+        self,
+        *,
+        folder: Path | str | None = None,
+        durable: bool = True,
+        limits: Limits | None = None,
+        when_full: WhenFull = WhenFull.WAIT,
+        on_outcome: OnOutcome | None = None,
+    ) -> Producer:
+        """A producer of usage events, to be opened with `async with`; see Producer.
+
+        With a `folder`, unsent events survive a crash there. One producer has a folder at a time.
+        """
+        made = Producer(
+            self,
+            folder=folder,
+            durable=durable,
+            limits=limits,
+            when_full=when_full,
+            on_outcome=on_outcome,
+        )
+        self._producers.append(made)
+        return made
+
+    def authorized(
+        self,
+        *,
+        customer_id: str,
+        estimate: gate_pb2.UsageEstimate | None = None,
+        maximum: amount_pb2.Amount | None = None,
+        name: str = "",
+        subject: str = "",
+        feature: str = "",
+        time_to_live: timedelta | None = None,
+        over_use: gate_pb2.OverUse.ValueType = gate_pb2.OVER_USE_UNSPECIFIED,
+        when_away: WhenAway = WhenAway.DENY,
+        report_when_raised: bool = False,
+        producer: Producer | None = None,
+        gate_seconds: float = GATE_SECONDS,
+    ) -> Authorized:
+        """Usage behind the gate: `async with tollgate.authorized(…) as usage:`; see Authorized.
+
+        Exactly one of `estimate` and `maximum`; with `maximum`, `name` is the reported event's.
+        """
+        request = UsageRequest(
+            customer_id, estimate, maximum, name, subject, feature, time_to_live, over_use
+        )
+        return Authorized(
+            self,
+            request,
+            when_away=when_away,
+            report_when_raised=report_when_raised,
+            producer=producer,
+            gate_seconds=gate_seconds,
+            outstanding=self._outstanding,
+        )
+
     async def call(
-        self, method: Any, request: Any, *, seconds: float = CALL_SECONDS, retry: bool = True
+        self,
+        method: Any,
+        request: Any,
+        *,
+        seconds: float = CALL_SECONDS,
+        retry: bool = True,
+        retry_seconds: float | None = None,
     ) -> Any:
-        """Call one RPC and answer its response.
+        """Call one RPC and answer its response. `seconds` bounds each attempt.
 
         Raises TollgateError. A retryable failure is sent again, with the same request and so the
-        same key, until `retry_seconds` are over; `retry=False` leaves that to the caller.
+        same key, until `retry_seconds` (the client's, where not given) are over; `retry=False`
+        leaves that to the caller.
         """
         if not retry:
             return await self._once(method, request, seconds)
         attempts = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(_is_retryable),
-            wait=tenacity.wait_exponential_jitter(initial=0.05, max=1.0),
-            stop=tenacity.stop_after_delay(self._retry_seconds),
+            wait=tenacity.wait_random_exponential(multiplier=0.05, max=1.0),
+            stop=tenacity.stop_after_delay(
+                self._retry_seconds if retry_seconds is None else retry_seconds
+            ),
             reraise=True,
         )
         return await attempts(self._once, method, request, seconds)
@@ -138,6 +224,14 @@ class Tollgate:
             return await method(request, metadata=self._metadata, timeout=seconds)
         except grpc.aio.AioRpcError as error:
             raise read_error(error) from None
+
+
+def _channel(
+    address: str, tls: grpc.ChannelCredentials | None, options: list[tuple[str, int]]
+) -> grpc.aio.Channel:
+    if tls is None:
+        return grpc.aio.insecure_channel(address, options=options)
+    return grpc.aio.secure_channel(address, tls, options=options)
 
 
 def _is_retryable(error: BaseException) -> bool:

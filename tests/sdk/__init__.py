@@ -1,0 +1,1 @@
+"""The Python SDK: alone, and against the running services."""
