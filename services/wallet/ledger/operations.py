@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import zlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import TypeVar
+from uuid import UUID
 
 import asyncpg
 
@@ -31,6 +34,7 @@ from wallet.recharge.wire import render_signals
 
 BATCH_MAX = 1_000  # bundles of one transaction: beyond it the lock is held longer, for no gain
 QUEUE_MAX = 20_000  # waiting in one lane: about a second's worth
+ID_BITS = 73  # of 74 random ones in an id: room to count up from there
 ROUTES_MAX = 200_000  # wallets, and holds, remembered: some 50 MB
 ATTEMPTS = 5  # of a batch that met another on a key or a hold that neither could lock
 
@@ -157,11 +161,23 @@ async def _decide(
     while True:
         books = make_books(page)
         try:
-            return books, decide(books, bundles, new_id)
+            return books, decide(books, bundles, RisingIds())
         except NeedsAllGrants as need:
             # The first time it is one balance; a second time, all that might ask as well.
             more = _truncated(books) if page.whole else [need.balance]
             await store.load_grants(tx, page, more)
+
+
+class RisingIds:
+    """Makes ids for one batch. Those of one instant rise too, so that grants that were made
+    together burn in the order in which they were made."""
+
+    def __init__(self) -> None:
+        self._next = secrets.randbits(ID_BITS)
+
+    def __call__(self, instant: datetime) -> UUID:
+        self._next += 1
+        return new_id(instant, self._next)
 
 
 def _truncated(books: Books) -> list[Balance]:

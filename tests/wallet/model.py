@@ -1,0 +1,300 @@
+"""A small obvious wallet to compare with: one customer, one asset, plain loops, no batches.
+
+It keeps what is free and what is pinned of each grant apart, where the ledger keeps remaining and
+held; it has no journal, no truncation, no caches. Amounts are atoms, times are datetimes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from wallet.ledger.domain.values import NEVER, OverCapture
+
+Purpose = tuple[str, str, str]
+
+
+class No(Exception):
+    """The model refuses, with the reason that the ledger must give."""
+
+
+@dataclass
+class ModelGrant:
+    name: str
+    priority: int
+    free: int
+    cost: int
+    effective: datetime
+    expire: datetime
+    created: datetime
+    number: int
+    meters: tuple[str, ...] = ()
+
+    def order(self) -> tuple[object, ...]:
+        narrow = 0 if self.meters else 1
+        return (
+            self.priority,
+            narrow,
+            self.expire,
+            self.cost,
+            self.effective,
+            self.created,
+            self.number,
+        )
+
+    def pays(self, purpose: Purpose, now: datetime) -> bool:
+        if self.effective > now or self.expire <= now:
+            return False
+        return not self.meters or purpose[0] in self.meters
+
+
+@dataclass
+class ModelWallet:
+    name: str
+    priority: int
+    mode: str
+    floor: int = 0
+    meters: tuple[str, ...] = ()
+    frozen: bool = False
+    debt: int = 0  # owed for what was used
+    lent: int = 0  # set aside out of the overdraft by open holds
+    grants: list[ModelGrant] = field(default_factory=list)
+    last: datetime | None = None
+
+    def funds(self, purpose: Purpose, now: datetime) -> int:
+        return sum(g.free for g in self.grants if g.pays(purpose, now))
+
+    def headroom(self) -> int:
+        return max(0, self.floor - self.debt - self.lent)
+
+    def burn(self, atoms: int, purpose: Purpose, now: datetime) -> list[tuple[ModelGrant, int]]:
+        used = []
+        for grant in sorted(self.grants, key=ModelGrant.order):
+            part = min(grant.free, atoms) if grant.pays(purpose, now) else 0
+            if part:
+                grant.free -= part
+                atoms -= part
+                used.append((grant, part))
+        assert atoms == 0
+        return used
+
+    def touch(self, now: datetime) -> None:
+        for grant in self.grants:
+            if grant.expire <= now:
+                grant.free = 0
+        self.settle(now)
+
+    def settle(self, now: datetime) -> None:
+        atoms = min(self.debt, self.funds(("", "", ""), now))
+        self.burn(atoms, ("", "", ""), now)
+        self.debt -= atoms
+
+
+@dataclass
+class ModelHold:
+    name: str
+    purpose: Purpose
+    wallet: str
+    expire: datetime
+    state: str = "OPEN"
+    captured: int = 0
+    # What is set aside: wallet, grant (None: overdraft), atoms; in the order of pinning.
+    pins: list[tuple[ModelWallet, ModelGrant | None, int]] = field(default_factory=list)
+    customer: bool = True
+    backers: list[ModelWallet] = field(default_factory=list)
+
+
+@dataclass
+class Model:
+    wallets: list[ModelWallet] = field(default_factory=list)
+    holds: dict[str, ModelHold] = field(default_factory=dict)
+    count: int = 0
+
+    def owned(self, name: str = "") -> list[ModelWallet]:
+        found = [w for w in self.wallets if name in ("", w.name)]
+        return sorted(found, key=lambda w: (w.priority, w.name))
+
+    def payers(self, name: str, purpose: Purpose) -> list[ModelWallet]:
+        owned = self.owned(name)
+        if name and not owned:
+            raise No("NOT_FOUND")
+        payers = [w for w in owned if not w.frozen and (not w.meters or purpose[0] in w.meters)]
+        if not payers:
+            raise No("WALLET_FROZEN" if any(w.frozen for w in owned) else "NO_WALLET")
+        return payers
+
+    def available(self, payers: list[ModelWallet], purpose: Purpose, now: datetime) -> int:
+        return sum(w.funds(purpose, now) + w.headroom() for w in payers)
+
+    def grant(
+        self,
+        wallet: str,
+        atoms: int,
+        now: datetime,
+        *,
+        priority: int,
+        cost: int,
+        effective: datetime | None,
+        expire: datetime | None,
+        meters: tuple[str, ...],
+    ) -> tuple[object, ...]:
+        found = self.owned(wallet)
+        if not found:
+            raise No("NOT_FOUND")
+        start, stop = effective or now, expire or NEVER
+        if stop <= now or stop <= start:
+            raise No("INVALID_VALUE")
+        (purse,) = found
+        purse.touch(now)
+        self.count += 1
+        made = ModelGrant(
+            f"g{self.count}", priority, atoms, cost, start, stop, now, self.count, meters
+        )
+        purse.grants.append(made)
+        purse.settle(now)
+        return ("granted", made.free)
+
+    def debit(self, wallet: str, atoms: int, purpose: Purpose, now: datetime) -> tuple[object, ...]:
+        payers = self.payers(wallet, purpose)
+        for purse in payers:
+            purse.touch(now)
+        short = self._spend(payers, atoms, purpose, now)
+        return ("posted", atoms - short, short, self.available(payers, purpose, now))
+
+    def _spend(self, payers: list[ModelWallet], atoms: int, purpose: Purpose, now: datetime) -> int:
+        short = max(0, atoms - self.available(payers, purpose, now))
+        if short and not any(w.mode == "ALLOW" for w in payers):
+            raise No("INSUFFICIENT_FUNDS")
+        self._take(payers, atoms - short, purpose, now)
+        return short
+
+    def _take(self, payers: list[ModelWallet], atoms: int, purpose: Purpose, now: datetime) -> None:
+        for purse in payers:
+            part = min(atoms, purse.funds(purpose, now))
+            purse.burn(part, purpose, now)
+            atoms -= part
+        for purse in payers:
+            part = min(atoms, purse.headroom())
+            purse.debt += part
+            atoms -= part
+        assert atoms == 0
+
+    def place(
+        self,
+        name: str,
+        wallet: str,
+        atoms: int,
+        purpose: Purpose,
+        now: datetime,
+        expire: datetime,
+        *,
+        partial: bool,
+    ) -> tuple[object, ...]:
+        known = self.holds.get(name)
+        if known is not None:
+            raise No("ALREADY_EXISTS" if known.customer else "HOLD_VOIDED_BEFORE")
+        payers = self.payers(wallet, purpose)
+        for purse in payers:
+            purse.touch(now)
+        there = min(atoms, self.available(payers, purpose, now))
+        allowed = any(w.mode == "ALLOW" for w in payers)
+        if there < atoms and not allowed and not (partial and there):
+            raise No("INSUFFICIENT_FUNDS")
+        hold = self.holds[name] = ModelHold(name, purpose, wallet, expire)
+        left = there
+        pins: dict[str, list[tuple[ModelWallet, ModelGrant | None, int]]] = {}
+        for purse in payers:
+            part = min(left, purse.funds(purpose, now))
+            left -= part
+            if part:
+                used = purse.burn(part, purpose, now)
+                pins.setdefault(purse.name, []).extend((purse, g, n) for g, n in used)
+        for purse in payers:
+            part = min(left, purse.headroom())
+            left -= part
+            if part:
+                purse.lent += part
+                pins.setdefault(purse.name, []).append((purse, None, part))
+        hold.pins = [pin for group in pins.values() for pin in group]
+        hold.backers = [group[0][0] for group in pins.values()] or self.owned()
+        return ("held", there, "OPEN", self.available(payers, purpose, now))
+
+    def _find_open(self, name: str, now: datetime) -> ModelHold:
+        hold = self.holds.get(name)
+        if hold is None:
+            raise No("NOT_FOUND")
+        if hold.state == "OPEN" and hold.expire <= now:
+            self._release(hold, now)
+            hold.state = "EXPIRED"
+        if hold.state != "OPEN":
+            raise No("HOLD_ENDED")
+        return hold
+
+    def _release(self, hold: ModelHold, now: datetime) -> None:
+        pins, hold.pins = hold.pins, []
+        for purse, grant, atoms in pins:
+            if grant is None:
+                purse.lent -= atoms
+            elif grant.expire > now:
+                grant.free += atoms
+        for purse in self.owned():
+            if any(purse is pinned for pinned, _, _ in pins):
+                purse.settle(now)
+
+    def capture(
+        self, name: str, atoms: int, now: datetime, *, final: bool, over: OverCapture
+    ) -> tuple[object, ...]:
+        hold = self._find_open(name, now)
+        pinned = sum(part for _, _, part in hold.pins)
+        if atoms > pinned and over is OverCapture.REJECT:
+            raise No("OVER_CAPTURE")
+        try:
+            payers = self.payers(hold.wallet, hold.purpose)
+        except No:
+            payers = []
+        for purse in payers:
+            purse.touch(now)
+        left = min(atoms, pinned)
+        kept = []
+        for purse, grant, held in hold.pins:
+            part = min(held, left)
+            left -= part
+            if grant is None:
+                purse.lent -= part
+                purse.debt += part
+            if held > part:
+                kept.append((purse, grant, held - part))
+        hold.pins = kept
+        short = max(0, atoms - pinned)
+        if over in (OverCapture.USE_AVAILABLE, OverCapture.FORCE):
+            part = min(short, self.available(payers, hold.purpose, now))
+            self._take(payers, part, hold.purpose, now)
+            short -= part
+        if over is OverCapture.FORCE and short:
+            (payers or hold.backers)[0].debt += short
+            short = 0
+        hold.captured += atoms - short
+        if final:
+            self._release(hold, now)
+            hold.state = "CAPTURED"
+        return ("posted", atoms - short, short, self.available(payers, hold.purpose, now))
+
+    def void(self, name: str, now: datetime) -> tuple[object, ...]:
+        hold = self.holds.get(name)
+        if hold is None:
+            hold = self.holds[name] = ModelHold(
+                name, ("", "", ""), "", now, state="VOIDED", customer=False
+            )
+        if not hold.customer:
+            return ("held", 0, "VOIDED", 0)
+        if hold.state != "VOIDED":
+            self._find_open(name, now)
+            self._release(hold, now)
+            hold.state = "VOIDED"
+        try:
+            payers = self.payers(hold.wallet, hold.purpose)
+        except No:
+            return ("held", hold.captured, "VOIDED", 0)
+        for purse in payers:
+            purse.touch(now)
+        return ("held", hold.captured, "VOIDED", self.available(payers, hold.purpose, now))
