@@ -146,6 +146,19 @@ def test_a_late_attempt_does_not_come_alive_beside_another(outcome: Outcome, sta
         assert applied.alerts == (Alert.TWO_ALIVE,)
 
 
+@given(st.sampled_from(State), st.sampled_from(State), outcomes)
+def test_what_was_asked_before_an_attempt_ended_cannot_bring_it_back(
+    asked_in: State, state: State, outcome: Outcome
+) -> None:
+    applied = apply(attempt(state), outcome, Siblings(), NOW, asked_in)
+    if state not in LIVE and asked_in is not state:
+        assert not applied.changed
+        assert applied.ask_again == (step(state, outcome.finding) is not None)
+    else:
+        fresh = apply(attempt(state), outcome, Siblings(), NOW)
+        assert (applied.changed, applied.alerts) == (fresh.changed, fresh.alerts)
+
+
 def test_the_first_provider_id_stands() -> None:
     named = apply(attempt(), Outcome(Finding.PENDING, "pay_1"), Siblings(), NOW).attempt
     renamed = apply(named, Outcome(Finding.SUCCEEDED, "pay_2"), Siblings(), NOW).attempt

@@ -66,6 +66,7 @@ async def test_a_method_the_provider_does_not_know_fails_without_a_charge(
     assert state_of(payment) == "OPEN"
     assert attempt_state(payment.attempts[0]) == "FAILED"
     assert payment.attempts[0].decline_code == "no_such_method"
+    assert (await refusal_of(desk.retry(payment.payment_id)))[0] == "RETRY_NOT_ALLOWED"
     assert await sandbox.taken() == 0
 
 

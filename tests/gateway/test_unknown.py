@@ -11,6 +11,7 @@ from tests.gateway.support import (
     Desk,
     SandboxProcess,
     attempt_state,
+    decline_class,
     open_desk,
     refusal_of,
     state_of,
@@ -170,7 +171,9 @@ async def test_a_provider_that_is_away_is_no_charge_and_may_be_tried_again(
     await desk.attach("pm_ok")
     await sandbox.kill()
     payment = await desk.pay()
-    assert attempt_state(payment.attempts[0]) == "FAILED"
+    (failed,) = payment.attempts
+    assert (attempt_state(failed), failed.decline_code) == ("FAILED", "NOT_SENT")
+    assert decline_class(failed) == "TECHNICAL"
     await sandbox.start()
     assert await sandbox.taken() == 0
     assert state_of(await desk.retry(payment.payment_id)) == "SUCCEEDED"

@@ -16,8 +16,16 @@ from gateway.accounts.store import find_provider_account, save_state
 from gateway.attempts import store
 from gateway.attempts.domain import Operation
 from gateway.attempts.wire import MESSAGE_KINDS, render_change
-from gateway.domain.attempt import Alert, Applied, Attempt, State, apply
-from gateway.domain.outcome import UNCLEAR, Basis, Finding, Outcome, Witness, as_evidence
+from gateway.domain.attempt import Applied, Attempt, State, apply
+from gateway.domain.outcome import (
+    UNCLEAR,
+    Basis,
+    DeclineClass,
+    Finding,
+    Outcome,
+    Witness,
+    as_evidence,
+)
 from gateway.domain.payment import Payment, project, siblings_of
 from gateway.domain.provider_account import Capabilities, ProviderAccountState
 from gateway.domain.resolution import (
@@ -159,7 +167,8 @@ class Recorder:
         outcome, asking = _weigh(
             as_evidence(played.outcome, witness), operation.asking, work.capabilities, present
         )
-        applied = apply(attempt, outcome, siblings_of(attempt_id, states), tenant_now)
+        siblings = siblings_of(attempt_id, states)
+        applied = apply(attempt, outcome, siblings, tenant_now, work.attempt.state)
         if applied.attempt != attempt:
             await store.save_attempt(tx, tenant_id, applied.attempt)
         await store.append_evidence(tx, tenant_id, applied, outcome, witness, present)
@@ -168,7 +177,7 @@ class Recorder:
         asking = entering(asking, applied.attempt.state, present)
         if last or outcome.finding not in UNCLEAR:
             asking = scheduled(asking, present)
-        done = not needs_asking(applied.attempt.state) and Alert.TWO_ALIVE not in applied.alerts
+        done = not needs_asking(applied.attempt.state) and not applied.ask_again
         await store.save_operation(tx, tenant_id, operation.operation_id, asking, done=done)
         if asking.handed_over and not operation.asking.handed_over:
             log.error("outcome_needs_people", attempt_id=str(attempt_id))
@@ -217,7 +226,13 @@ def _weigh(
     if outcome.finding is not Finding.ABSENT:
         return outcome, asking
     if absence_is_proof(asking, capabilities, now):
-        return replace(outcome, decline_code=NEVER_REACHED_PROVIDER, retryable=True), asking
+        proved = replace(
+            outcome,
+            decline_code=NEVER_REACHED_PROVIDER,
+            decline_class=DeclineClass.TECHNICAL,
+            retryable=True,
+        )
+        return proved, asking
     silent = replace(outcome, finding=Finding.SILENCE, detail="found nothing, which is no proof")
     return silent, after_empty_find(asking, capabilities, now)
 

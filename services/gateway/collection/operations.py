@@ -191,7 +191,10 @@ class Collector:
             played = await self._driver.play(plan, work.line, keep)
         except SecretMissing as error:
             refused = Outcome(
-                Finding.REJECTED, basis=Basis.ACCESS, retryable=True, detail=str(error)
+                Finding.REJECTED,
+                decline_code=Basis.ACCESS.value,
+                basis=Basis.ACCESS,
+                detail=str(error),
             )
             return Played(refused, ())
         for call in played.calls:

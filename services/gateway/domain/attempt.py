@@ -165,6 +165,7 @@ class Applied:
     attempt: Attempt
     alerts: tuple[Alert, ...] = ()
     tell: bool = False  # a message is due for the new state
+    ask_again: bool = False  # the evidence may be outdated, or could not be followed
 
     @property
     def changed(self) -> bool:
@@ -176,17 +177,30 @@ def step(state: State, finding: Finding) -> Step | None:
     return TABLE[state].get(finding)
 
 
-def apply(attempt: Attempt, outcome: Outcome, siblings: Siblings, now: datetime) -> Applied:
-    """What an outcome does to an attempt. Evidence that changes nothing may still name its id."""
+def apply(
+    attempt: Attempt,
+    outcome: Outcome,
+    siblings: Siblings,
+    now: datetime,
+    asked_in: State | None = None,
+) -> Applied:
+    """What an outcome does to an attempt. Evidence that changes nothing may still name its id.
+
+    `asked_in` is the state in which the evidence was asked for, None where it is this one. Two
+    witnesses that were asked side by side may answer in either order: what was asked before an
+    attempt ended cannot bring it back, but is a reason to ask once more.
+    """
     named = attempt
     if outcome.provider_payment_id and not attempt.provider_payment_id:
         named = replace(attempt, provider_payment_id=outcome.provider_payment_id)
     found = step(attempt.state, outcome.finding)
     if found is None:
         return Applied(attempt.state, named)
+    if attempt.state not in LIVE and asked_in not in (None, attempt.state):
+        return Applied(attempt.state, named, ask_again=True)
     if found.late and found.to in LIVE and siblings.alive:
         # Two live attempts would be two charges in the making. It is asked about until it ends.
-        return Applied(attempt.state, named, alerts=(Alert.TWO_ALIVE,))
+        return Applied(attempt.state, named, alerts=(Alert.TWO_ALIVE,), ask_again=True)
     changed = replace(
         named,
         state=found.to,

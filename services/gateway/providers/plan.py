@@ -202,18 +202,29 @@ def read_failure(reply: Reply) -> Outcome:
     """What an answer means that the provider's module has no word for. Doubt is SILENCE."""
     if isinstance(reply, Silence):
         if reply.phase is Phase.BEFORE_SEND:
-            return Outcome(
-                Finding.REJECTED, basis=Basis.NOT_SENT, retryable=True, detail=reply.cause
-            )
+            return _rejected(Basis.NOT_SENT, reply.cause)
         return Outcome(Finding.SILENCE, detail=reply.cause)
     detail = f"HTTP {reply.status}"
     if reply.status == 429:
-        return Outcome(Finding.REJECTED, basis=Basis.THROTTLED, retryable=True, detail=detail)
+        return _rejected(Basis.THROTTLED, detail)
     if reply.status in (401, 403):
-        return Outcome(Finding.REJECTED, basis=Basis.ACCESS, detail=detail)
+        return _rejected(Basis.ACCESS, detail)
     if reply.status in (400, 404, 422):
-        return Outcome(Finding.REJECTED, basis=Basis.UNEXPLAINED, detail=detail)
+        return _rejected(Basis.UNEXPLAINED, detail)
     return Outcome(Finding.SILENCE, detail=detail)
+
+
+def _rejected(basis: Basis, detail: str) -> Outcome:
+    """A request that had no effect, for a reason that is not the payment's own."""
+    passing = basis in (Basis.NOT_SENT, Basis.THROTTLED)
+    return Outcome(
+        Finding.REJECTED,
+        decline_code=basis.value,
+        decline_class=DeclineClass.TECHNICAL if passing else None,
+        basis=basis,
+        retryable=passing,
+        detail=detail,
+    )
 
 
 def play(plan: Plan, *replies: Reply) -> Outcome:

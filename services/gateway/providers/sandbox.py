@@ -223,7 +223,13 @@ def _read_charge(reply: Reply, reference: str) -> Outcome:
     if code in _SOMETHING_EXISTS:
         return Outcome(Finding.SILENCE, detail=code)
     if code in _REJECTIONS:
-        return Outcome(Finding.REJECTED, decline_code=code, detail=f"HTTP {reply.status}")
+        meaning = DeclineClass.HARD if code == "no_such_method" else None
+        return Outcome(
+            Finding.REJECTED,
+            decline_code=code,
+            decline_class=meaning,
+            detail=f"HTTP {reply.status}",
+        )
     return read_failure(reply)
 
 
