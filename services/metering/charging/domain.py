@@ -31,15 +31,15 @@ def batch_end(batch_id: UUID) -> UUID:
     return UUID(int=batch_id.int + (1 << _BATCH_SHIFT))
 
 
-def charge_of(receipt_id: UUID, number: int) -> UUID:
-    """The key of an event's charge, `number` from 1; it rises with the receipt id."""
-    return UUID(int=receipt_id.int + number)
+def charge_of(receipt_id: UUID, number: int) -> str:
+    """The key of an event's charge, `number` from 1: a UUID that rises with the receipt id."""
+    # The last 8 bits of a receipt id are zero; written out, those are its last two digits.
+    return f"{str(receipt_id)[:34]}{number:02x}"
 
 
-def receipt_of_charge(charge_id: UUID) -> tuple[UUID, int]:
-    """The event behind a charge, and the charge's number."""
-    number = charge_id.int & ((1 << _EVENT_SHIFT) - 1)
-    return UUID(int=charge_id.int - number), number
+def receipt_of_charge(charge_id: str) -> UUID:
+    """The event behind a charge."""
+    return UUID(f"{charge_id[:34]}00")
 
 
 class OverUse(Enum):
@@ -62,7 +62,7 @@ class Capture(NamedTuple):
 class Debit(NamedTuple):
     """One debit to post. Debits of one group stand beside each other and post all or none."""
 
-    charge_id: UUID
+    charge_id: str
     customer_id: str
     asset: str
     scale: int

@@ -20,7 +20,7 @@ OVER_CAPTURES = {
 def render_debit(debit: Debit) -> ledger_service_pb2.DebitItem:
     """A debit as the wallet takes it; the same debit always renders the same."""
     item = ledger_service_pb2.DebitItem(
-        request_id=str(debit.charge_id),
+        request_id=debit.charge_id,
         customer_id=debit.customer_id,
         amount=amount_pb2.Amount(asset=debit.asset, value=format_atoms(debit.atoms, debit.scale)),
         purpose=ledger_service_pb2.Purpose(

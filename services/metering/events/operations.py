@@ -250,9 +250,12 @@ async def _record(tx: Connection, tenant_id: UUID, batch: Batch) -> None:
         await usage.insert_runnings(tx, tenant_id, new)
         counts = {r.customer_id: batch.usage_counts[r.customer_id] for r in new}
         await store.save_usage_counts(tx, tenant_id, counts)
-    known = [running for running in runnings if not running.is_new]
-    if known:
-        await usage.save_runnings(tx, tenant_id, known)
+    grown = [running for running in runnings if running.only_grew and not running.is_new]
+    if grown:
+        await usage.grow_runnings(tx, tenant_id, grown)
+    others = [running for running in runnings if not (running.only_grew or running.is_new)]
+    if others:
+        await usage.save_runnings(tx, tenant_id, others)
     if batch.hours:
         await usage.add_hours(tx, tenant_id, batch.hours)
     await store.insert_events(tx, tenant_id, batch.records, batch.meter_version)

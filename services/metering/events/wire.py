@@ -118,7 +118,7 @@ def render_outcome(outcome: Outcome) -> event_pb2.EventOutcome:
 def render_charge(charge: Charge) -> event_pb2.Charge:
     """One charge of an event."""
     return event_pb2.Charge(
-        charge_id=str(charge.charge_id) if charge.charge_id is not None else "",
+        charge_id=charge.charge_id,
         price_id=charge.price_id,
         subscription_item_id=charge.subscription_item_id,
         meter=charge.meter,

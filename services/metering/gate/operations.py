@@ -16,9 +16,8 @@ from kernel.ids import new_id
 from kernel.money import format_atoms, parse_atoms
 from metering.charging.domain import AssetUnknown, Held, HoldRequest, OverUse, Refused
 from metering.charging.operations import Wallet
-from metering.events.domain.decision import UsageKey
 from metering.events.domain.event import AuthorizationEnded, CustomerUnknown
-from metering.events.domain.matching import PricedMeasure
+from metering.events.domain.matching import PricedMeasure, UsageKey
 from metering.gate import store
 from metering.gate.domain.authorization import (
     Authorization,
@@ -37,7 +36,6 @@ from metering.gate.domain.estimate import (
     measure_estimate,
     not_offered,
     short_of_funds,
-    usage_key,
 )
 from metering.meters.domain import MeterSet
 from metering.meters.operations import Meters
@@ -141,7 +139,7 @@ class Gate:
         async with self._database.transaction(call.tenant_id) as tx:
             meters = await self._meters.current(tx, call.tenant_id)
             measures = measure_estimate(estimate, call.now, meters, card, scales, "estimate")
-            entries = _entries(customer_id, measures, call.now)
+            entries = _entries(measures)
             margins = await self._read_margins(tx, call, entries, meters, scales)
         return margins.price(customer_id, measures, estimate.properties, call.now)
 
@@ -227,7 +225,7 @@ class Gate:
                         answers[position] = refusal
             entries: dict[UsageKey, Entry] = {}
             for case in cases.values():
-                entries |= _entries(case.ask.customer_id, case.measures, case.ask.call.now)
+                entries |= _entries(case.measures)
             margins = await self._read_margins(tx, call, entries, meters, scales)
         for case in cases.values():
             if case.reasons or case.ask.estimate is None:
@@ -351,14 +349,8 @@ def _existing(found: Authorization | None, authorization_id: UUID) -> Authorizat
     return found
 
 
-def _entries(
-    customer_id: str, measures: Sequence[PricedMeasure], now: datetime
-) -> dict[UsageKey, Entry]:
-    return {
-        usage_key(customer_id, measure, now): measure.entry
-        for measure in measures
-        if is_marginal(measure)
-    }
+def _entries(measures: Sequence[PricedMeasure]) -> dict[UsageKey, Entry]:
+    return {measure.key: measure.entry for measure in measures if is_marginal(measure)}
 
 
 def _hold_request(ask: Ask, asset: str, needed: Needed) -> HoldRequest:

@@ -12,7 +12,7 @@ from asyncpg import Record as Row
 
 from chassis.database import Connection
 from metering.charging.domain import OverUse, Refused
-from metering.events.domain.decision import UsageKey
+from metering.events.domain.matching import UsageKey
 from metering.gate.domain.authorization import Authorization, AuthorizationState, Hold, Reservation
 
 

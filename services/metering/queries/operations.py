@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from chassis.database import Connection
 from kernel.period import Period
 from metering.events import store as events
-from metering.events.domain.decision import UsageKey
+from metering.events.domain.matching import UsageKey
 from metering.meters.domain import Aggregation, MeterSet
 from metering.queries import store as queries
 from metering.queries.domain import Cut, Window, cut, window_at

@@ -101,12 +101,15 @@ class Entry:
         """Whether an event of its meter falls under it."""
         if instant < self.start or (self.end is not None and instant >= self.end):
             return False
+        if not self.dimensions:
+            return True
         return all(properties.get(name, "") == value for name, value in self.dimensions)
 
     def stretch_at(self, instant: datetime) -> Stretch:
         """The billing period of an instant at which the price is in force."""
         for stretch in self.stretches:
-            if instant in stretch.period:
+            period = stretch.period
+            if period.start <= instant < period.end:
                 return stretch
         period = period_at(self.anchor, self.every, instant, self.zone)
         end = period.end if self.end is None else min(self.end, period.end)

@@ -68,7 +68,7 @@ def debits_of(event: Chargeable) -> list[Debit]:
     charged = [(n, line) for n, line in enumerate(event.lines, 1) if line.atoms]
     last = {line.asset: number for number, line in charged}
     released = [hold for hold in holds.values() if hold.asset not in last]
-    group = str(event.receipt_id) if len(charged) + len(released) > 1 else ""
+    group = charge_of(event.receipt_id, 0) if len(charged) + len(released) > 1 else ""
     debits = []
     for number, line in charged:
         hold = holds.get(line.asset)

@@ -54,6 +54,7 @@ class Running:
         "left_over",
         "meter",
         "number",
+        "only_grew",
         "plan_code",
         "price_id",
         "pricing",
@@ -109,11 +110,14 @@ class Running:
         self.shortfall = shortfall
         self.left_over = left_over
         self.is_new = is_new
+        # Whether a batch changed nothing but what every event changes.
+        self.only_grew = not left_over
         self._high_water = pricing.price.on_decrease is OnDecrease.HIGH_WATER
         self._tab: Tab | None = None
         self._of_quantity = pricing.of_quantity
         self._unit = pricing.unit
-        if not self.is_plain and from_wallet:
+        if from_wallet and not self.is_plain:
+            self.only_grew = False
             begun = parse_state(json.loads(rating_state)) if rating_state else self._empty()
             self._tab = self._tab_of(begun)
 
@@ -225,6 +229,7 @@ class Running:
     def _ask(self, delta: int) -> int:
         if delta < 0:
             self.left_over = 0 if self._high_water else delta
+            self.only_grew = False
             return 0
         self.left_over = 0
         self.asked += delta

@@ -12,7 +12,8 @@ from asyncpg import Record as Row
 
 from chassis.database import Connection
 from kernel.period import Period
-from metering.events.domain.decision import Hour, HourKey, UsageKey
+from metering.events.domain.decision import Hour, HourKey
+from metering.events.domain.matching import UsageKey
 from metering.meters.domain import Aggregation, MeterSet
 from metering.ratecards.domain import Entry, Pricing, Stretch, pricing_of_document
 from metering.usage.domain import Running, UsageName, text_of
@@ -273,8 +274,29 @@ def _moving(running: Running) -> tuple[object, ...]:
     )
 
 
+async def grow_runnings(tx: Connection, tenant_id: UUID, runnings: Sequence[Running]) -> None:
+    """Write back the figures of usage that only grew: nothing fell short or is left over, and
+    nothing but the total quantity decides the cost."""
+    columns = zip(
+        *(
+            (each.customer_id, each.number, each.quantity_text(), each.event_count, str(each.asked))
+            for each in runnings
+        ),
+        strict=True,
+    )
+    await tx.execute(
+        "UPDATE usage AS u SET quantity = v.quantity::numeric, event_count = v.event_count,"
+        " asked = v.asked::numeric"
+        " FROM unnest($2::text[], $3::integer[], $4::text[], $5::bigint[], $6::text[])"
+        " AS v (customer_id, number, quantity, event_count, asked)"
+        " WHERE u.tenant_id = $1 AND u.customer_id = v.customer_id AND u.number = v.number",
+        tenant_id,
+        *columns,
+    )
+
+
 async def save_runnings(tx: Connection, tenant_id: UUID, runnings: Sequence[Running]) -> None:
-    """Write back the figures of usage that was there before."""
+    """Write back all figures of usage that was there before."""
     columns = zip(
         *((running.customer_id, running.number, *_moving(running)) for running in runnings),
         strict=True,

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from chassis.database import Connection, Database
 from chassis.paging import Page
+from chassis.wire import parse_uuid
 from metering.charging.domain import batch_of, charge_of, receipt_of_charge
 from metering.events import store as events
 from metering.events.domain.decision import HourKey
@@ -22,13 +23,13 @@ from metering.usage.domain import Running, UsageName, text_of
 from rating.exact import Number
 
 EVENTS_PER_READ = 5_000
-BEGINNING = UUID(int=0)
+BEGINNING = str(UUID(int=0))
 
 
 class EventCharge(NamedTuple):
     """A charge and the event behind it."""
 
-    charge_id: UUID
+    charge_id: str
     event_id: str
     customer_id: str
     state: EventState
@@ -65,9 +66,8 @@ async def list_charges(
     Charges of rejected events are left out, as are those of which nothing could be taken: the
     wallet has no debit of them.
     """
-    after = UUID(page.after[0]) if page.after else BEGINNING
-    receipt, _ = receipt_of_charge(after)
-    stored = await events.list_charged(tx, tenant_id, receipt, page.size + 1)
+    after = str(parse_uuid(page.after[0], "page_token")) if page.after else BEGINNING
+    stored = await events.list_charged(tx, tenant_id, receipt_of_charge(after), page.size + 1)
     numbers = {(each.event.customer_id, line.number) for each in stored for line in each.lines}
     usages = await usage.find_named(tx, tenant_id, numbers)
     pending = set(await events.list_batches(tx, tenant_id))
@@ -77,11 +77,11 @@ async def list_charges(
             if charge.charge_id <= after:
                 continue
             if len(charges) == page.size:
-                return charges, str(charges[-1].charge_id)
+                return charges, charges[-1].charge_id
             charges.append(charge)
     if len(stored) > page.size:
         # Not all of these were charges; go on after the last event that was looked at.
-        return charges, str(charge_of(stored[-1].receipt_id, 255))
+        return charges, charge_of(stored[-1].receipt_id, 255)
     return charges, ""
 
 

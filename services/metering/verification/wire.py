@@ -16,7 +16,7 @@ def render_charges(charges: Sequence[EventCharge]) -> list[event_pb2.EventCharge
     """Charges with the events behind them."""
     return [
         event_pb2.EventCharge(
-            charge_id=str(charge.charge_id),
+            charge_id=charge.charge_id,
             event_id=charge.event_id,
             customer_id=charge.customer_id,
             state=STATES[charge.state],

@@ -10,22 +10,20 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from metering.charging.domain import charge_of, receipt_of
+from metering.charging.domain import receipt_of
 from metering.events.domain.event import (
     AuthorizationEnded,
     AuthorizationMismatch,
     AuthorizationUnknown,
-    Charge,
     Event,
 )
-from metering.events.domain.matching import Match, PricedMeasure
+from metering.events.domain.matching import Match, PricedMeasure, UsageKey
 from metering.gate.domain.authorization import Authorization, AuthorizationState
 from metering.meters.domain import Aggregation
-from metering.ratecards.domain import Entry, Stretch
+from metering.ratecards.domain import Entry
 from metering.usage.domain import Running, text_of
 from rating.exact import Number
 
-UsageKey = tuple[str, str, str, datetime]  # customer, subscription item, price, period start
 HourKey = tuple[str, str, datetime, str]  # customer, meter, hour, dimension values
 
 INVOICE_SCALE = 9  # of assets that the wallet does not know because only invoices use them
@@ -47,35 +45,7 @@ class Record(NamedTuple):
     sequence: int
     lines: list[Line]
     authorization: Authorization | None
-
-    @property
-    def event(self) -> Event:
-        return self.match.event
-
-    @property
-    def is_charged(self) -> bool:
-        """Whether the wallet has anything to do for it: a debit, or a hold to release."""
-        held = self.authorization is not None and bool(self.authorization.holds)
-        return held or any(line.atoms for line in self.lines)
-
-    def charges(self) -> list[Charge]:
-        """What it costs, one per price that is settled from wallets."""
-        return [
-            Charge(
-                charge_of(self.receipt_id, number) if line.atoms else None,
-                line.running.price_id,
-                line.running.subscription_item_id,
-                line.running.meter,
-                line.quantity,
-                line.running.asset,
-                line.running.scale,
-                line.atoms,
-                0,
-                "",
-            )
-            for number, line in enumerate(self.lines, 1)
-            if line.running.from_wallet
-        ]
+    is_charged: bool  # the wallet has something to do for it: a debit, or a hold to release
 
 
 class Hour:
@@ -131,33 +101,26 @@ class Batch:
                 counted = self.hours[key] = Hour(meter.aggregation)
             counted.add(value)
         receipt_id = receipt_of(self.batch_id, index)
-        self.records.append(Record(receipt_id, match, sequence, lines, authorization))
+        is_charged = authorization is not None and bool(authorization.holds)
+        for line in lines:
+            is_charged = is_charged or line.atoms > 0
+        self.records.append(Record(receipt_id, match, sequence, lines, authorization, is_charged))
 
     def _line(self, event: Event, measure: PricedMeasure) -> Line:
-        entry = measure.entry
-        stretch = entry.stretch_at(event.event_time)
-        key = (
-            event.customer_id,
-            entry.subscription_item_id,
-            entry.price_id,
-            stretch.period.start,
-        )
-        running = self.runnings.get(key)
+        running = self.runnings.get(measure.key)
         if running is None:
-            running = self.runnings[key] = self._begin(event.customer_id, measure, stretch)
+            running = self.runnings[measure.key] = self._begin(event.customer_id, measure)
         quantity, atoms = running.add(measure.value, event.properties, event.event_time)
         return Line(running, text_of(quantity), atoms)
 
-    def _begin(self, customer_id: str, measure: PricedMeasure, stretch: Stretch) -> Running:
+    def _begin(self, customer_id: str, measure: PricedMeasure) -> Running:
         number = self.usage_counts[customer_id] + 1
         self.usage_counts[customer_id] = number
         scale = self._scales.get(measure.entry.pricing.price.asset, INVOICE_SCALE)
-        return begin_running(number, customer_id, measure, stretch, scale)
+        return begin_running(number, customer_id, measure, scale)
 
 
-def begin_running(
-    number: int, customer_id: str, measure: PricedMeasure, stretch: Stretch, scale: int
-) -> Running:
+def begin_running(number: int, customer_id: str, measure: PricedMeasure, scale: int) -> Running:
     """Running usage of a price in a period that had none so far."""
     entry = measure.entry
     return Running(
@@ -170,7 +133,7 @@ def begin_running(
         is_maximum=measure.meter.aggregation is Aggregation.MAX,
         dimensions=entry.dimensions,
         pricing=entry.pricing,
-        stretch=stretch,
+        stretch=measure.stretch,
         time_zone=entry.time_zone,
         from_wallet=entry.from_wallet,
         scale=scale,
@@ -179,16 +142,7 @@ def begin_running(
 
 def usages_of(matches: Iterable[Match]) -> dict[UsageKey, Entry]:
     """The running usage that events are counted for, and the entry of the rate card behind it."""
-    return {
-        (
-            match.event.customer_id,
-            measure.entry.subscription_item_id,
-            measure.entry.price_id,
-            measure.entry.stretch_at(match.event.event_time).period.start,
-        ): measure.entry
-        for match in matches
-        for measure in match.priced
-    }
+    return {measure.key: measure.entry for match in matches for measure in match.priced}
 
 
 def check_authorization(match: Match, authorization: Authorization | None) -> Authorization:

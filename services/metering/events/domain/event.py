@@ -45,7 +45,7 @@ class EventState(Enum):
 class Charge(NamedTuple):
     """What one price asked for one event."""
 
-    charge_id: UUID | None  # None where nothing was asked
+    charge_id: str  # empty where nothing was asked
     price_id: str
     subscription_item_id: str
     meter: str

@@ -10,11 +10,13 @@ from kernel.errors import InvalidValue
 from metering.charging.domain import LINES_PER_EVENT_MAX, AssetUnknown
 from metering.events.domain.event import Event, EventUnmatched, UnpricedUsage
 from metering.meters.domain import Meter, MeterSet
-from metering.ratecards.domain import Entry, RateCard
+from metering.ratecards.domain import Entry, RateCard, Stretch
 from rating import UnpricedUsage as NoCell
 from rating.cells import cell_of
 from rating.exact import Number
 from rating.price import Matrix
+
+UsageKey = tuple[str, str, str, datetime]  # customer, subscription item, price, period start
 
 
 class Measure(NamedTuple):
@@ -30,6 +32,8 @@ class PricedMeasure(NamedTuple):
     entry: Entry
     meter: Meter
     value: Number
+    stretch: Stretch
+    key: UsageKey
 
 
 class Match(NamedTuple):
@@ -67,10 +71,21 @@ def match_event(
         for entry in card.entries.get(meter.code, ()):
             if entry.applies(event.properties, event.event_time):
                 check_priced(entry, event.properties, scales, field)
-                priced.append(PricedMeasure(entry, meter, value))
+                priced.append(
+                    price_measure(entry, meter, value, event.customer_id, event.event_time)
+                )
     if len(priced) > LINES_PER_EVENT_MAX:
         raise InvalidValue(field, f"falls under more than {LINES_PER_EVENT_MAX} prices")
     return Match(event, field, now, measures, priced)
+
+
+def price_measure(
+    entry: Entry, meter: Meter, value: Number, customer_id: str, instant: datetime
+) -> PricedMeasure:
+    """A measure under a price, in the billing period of an instant."""
+    stretch = entry.stretch_at(instant)
+    key = (customer_id, entry.subscription_item_id, entry.price_id, stretch.period.start)
+    return PricedMeasure(entry, meter, value, stretch, key)
 
 
 def check_priced(

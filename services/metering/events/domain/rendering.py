@@ -16,22 +16,38 @@ def outcome_of_record(record: Record, answers: Mapping[UUID, ChargeAnswer] | Non
     """The outcome of an event that was just stored; without answers its charge is pending."""
     event_id = record.match.event.event_id
     if not record.is_charged:
-        return Outcome(event_id, EventState.ACCEPTED, record.charges(), None, False)
+        return Outcome(event_id, EventState.ACCEPTED, _charges(record, None), None, False)
     if answers is None:
-        return Outcome(event_id, EventState.PENDING, record.charges(), None, False)
+        return Outcome(event_id, EventState.PENDING, _charges(record, None), None, False)
     answer = answers[record.receipt_id]
     if answer.refusal is not None:
         return Outcome(event_id, EventState.REJECTED, [], answer.refusal, False)
-    posted = [
-        p for line, p in zip(record.lines, answer.lines, strict=True) if line.running.from_wallet
-    ]
-    charges = [
-        charge
-        if part is None
-        else charge._replace(shortfall=part.shortfall, available=part.available)
-        for charge, part in zip(record.charges(), posted, strict=True)
-    ]
-    return Outcome(event_id, EventState.ACCEPTED, charges, None, False)
+    return Outcome(event_id, EventState.ACCEPTED, _charges(record, answer), None, False)
+
+
+def _charges(record: Record, answer: ChargeAnswer | None) -> list[Charge]:
+    """What an event costs, one charge per price that is settled from wallets."""
+    charges = []
+    for place, line in enumerate(record.lines):
+        running = line.running
+        if not running.from_wallet:
+            continue
+        posted = answer.lines[place] if answer is not None else None
+        charges.append(
+            Charge(
+                charge_of(record.receipt_id, place + 1) if line.atoms else "",
+                running.price_id,
+                running.subscription_item_id,
+                running.meter,
+                line.quantity,
+                running.asset,
+                running.scale,
+                line.atoms,
+                posted.shortfall if posted is not None else 0,
+                posted.available if posted is not None else "",
+            )
+        )
+    return charges
 
 
 def outcome_of_stored(
@@ -48,7 +64,7 @@ def outcome_of_stored(
         if of.from_wallet:
             charges.append(
                 Charge(
-                    charge_of(each.receipt_id, number) if line.atoms else None,
+                    charge_of(each.receipt_id, number) if line.atoms else "",
                     of.price_id,
                     of.subscription_item_id,
                     of.meter,

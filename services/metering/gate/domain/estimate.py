@@ -9,8 +9,13 @@ from typing import NamedTuple
 
 from kernel.money import RoundingMode, round_to_atoms
 from metering.charging.domain import Refused
-from metering.events.domain.decision import INVOICE_SCALE, UsageKey, begin_running
-from metering.events.domain.matching import PricedMeasure, check_priced
+from metering.events.domain.decision import INVOICE_SCALE, begin_running
+from metering.events.domain.matching import (
+    PricedMeasure,
+    UsageKey,
+    check_priced,
+    price_measure,
+)
 from metering.gate.domain.authorization import Reservation
 from metering.meters.domain import Aggregation, MeterSet
 from metering.ratecards.domain import RateCard
@@ -75,20 +80,13 @@ def measure_estimate(
         for entry in card.entries.get(meter.code, ()):
             if entry.applies(estimate.properties, now):
                 check_priced(entry, estimate.properties, scales, place)
-                priced.append(PricedMeasure(entry, meter, value))
+                priced.append(price_measure(entry, meter, value, card.customer_id, now))
     return priced
 
 
 def is_marginal(measure: PricedMeasure) -> bool:
     """Whether what it costs depends on what was used before."""
     return not measure.entry.pricing.is_linear or measure.meter.aggregation is Aggregation.MAX
-
-
-def usage_key(customer_id: str, measure: PricedMeasure, now: datetime) -> UsageKey:
-    """The running usage that a measure would be counted for."""
-    entry = measure.entry
-    start = entry.stretch_at(now).period.start
-    return (customer_id, entry.subscription_item_id, entry.price_id, start)
 
 
 class Margins:
@@ -131,11 +129,10 @@ class Margins:
             exact = pricing.unit_cost() * measure.value
             atoms = round_to_atoms(exact, scale, RoundingMode.UP)
             return PricedEstimate(measure, asset, scale, atoms, None)
-        key = usage_key(customer_id, measure, now)
+        key = measure.key
         running = self._runnings.get(key)
         if running is None:
-            stretch = measure.entry.stretch_at(now)
-            running = begin_running(0, customer_id, measure, stretch, scale)
+            running = begin_running(0, customer_id, measure, scale)
             self._runnings[key] = running
         quantity, held = self._reserved.get(key, (0, 0))
         atoms = running.margin(measure.value, properties, now, quantity, held)
