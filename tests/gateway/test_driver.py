@@ -180,22 +180,26 @@ async def test_a_peer_that_drips_meets_the_wall_clock(driver: Driver) -> None:
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-        try:
-            while True:
+        gone = False
+        while not gone:
+            try:
                 writer.write(b".")
                 await writer.drain()
-                await asyncio.wait([asyncio.ensure_future(reader.read(1))], timeout=0.1)
-        except ConnectionError:
-            writer.close()
+                gone = await asyncio.wait_for(reader.read(1), timeout=0.1) == b""
+            except TimeoutError:
+                continue  # still there: one more byte
+            except ConnectionError:
+                gone = True
+        writer.close()
 
     server = await asyncio.start_server(drip, "127.0.0.1", 0)
-    endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    begun = asyncio.get_running_loop().time()
-    reply = await reply_to(driver, line_to(endpoint), Call("GET", "/"))
-    assert asyncio.get_running_loop().time() - begun < 2.0
+    async with server:
+        endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        begun = asyncio.get_running_loop().time()
+        reply = await reply_to(driver, line_to(endpoint), Call("GET", "/"))
+        assert asyncio.get_running_loop().time() - begun < 2.0
     assert isinstance(reply, Silence)
     assert reply.phase is Phase.AFTER_SEND
-    server.close()
 
 
 async def test_redirects_are_not_followed_and_other_hosts_never_called(driver: Driver) -> None:
