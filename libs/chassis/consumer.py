@@ -34,6 +34,7 @@ from redis.exceptions import RedisError, ResponseError
 from chassis.database import Connection, Database, DatabaseUnavailable, OutcomeUnknown
 from chassis.outbox import Message, stream_name
 from chassis.relay import republish_key
+from chassis.stopping import heed_cancellation
 from kernel.errors import Kind, Refusal
 
 Handler = Callable[[Message], Awaitable[None]]
@@ -123,8 +124,10 @@ class Consumer:
 
     async def _keep_on(self, step: Callable[[], Awaitable[None]], pause: float) -> None:
         while True:
+            heed_cancellation()
             try:
                 await step()
+                heed_cancellation()
                 await asyncio.sleep(pause)
             except (DatabaseUnavailable, OutcomeUnknown, RedisError, OSError) as error:
                 log.warning("consumer_waits", why=str(error) or type(error).__name__)

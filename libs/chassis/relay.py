@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 
 from chassis.database import Database, DatabaseUnavailable, OutcomeUnknown
 from chassis.outbox import stream_name
+from chassis.stopping import heed_cancellation
 from chassis.trimming import has_room
 
 BATCH_MAX = 500
@@ -89,6 +90,7 @@ class Relay:
         try:
             while True:
                 pause = await self._turn()
+                heed_cancellation()
                 if pause:
                     await asyncio.sleep(pause)
         finally:

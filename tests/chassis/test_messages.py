@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -396,6 +397,21 @@ async def test_only_what_every_group_has_read_is_trimmed(
     assert {group["name"] for group in await client.xinfo_groups(STREAM)} == {b"fast"}
     assert await trimming.has_room(client, STREAM)
     assert await client.xlen(STREAM) < 200
+
+
+async def test_jobs_end_whenever_they_are_told_to(sender: Database, reader: Platform) -> None:
+    chance = random.Random(20)
+    for _ in range(60):
+        tasks = [
+            asyncio.ensure_future(Relay(sender, reader.redis, "probe").run()),
+            asyncio.ensure_future(Consumer(reader, ["probe"], {}).run()),
+        ]
+        # Not to wait for anything: the moment is the point.
+        await asyncio.sleep(chance.random() * 0.05)
+        for task in tasks:
+            task.cancel()
+        _, running = await asyncio.wait(tasks, timeout=10)
+        assert not running
 
 
 def test_pauses_grow_to_a_quarter_of_an_hour() -> None:
