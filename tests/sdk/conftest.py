@@ -20,7 +20,7 @@ from tests.support.services import Services, credential
 from tollgate.identity.v1 import identity_service_pb2, identity_service_pb2_grpc
 from tollgate_sdk import Endpoints, Tollgate
 
-SCOPES = ("events:admin", "usage:admin")
+AREAS = ("events", "usage")
 
 
 class Service:
@@ -56,6 +56,7 @@ class Site:
     tollgate: Tollgate
     metering: Service
     wallet: Service
+    identity: grpc.aio.Channel
 
 
 def free_address() -> str:
@@ -91,13 +92,25 @@ async def site(fresh_database: MakeDatabase, redis_url: str) -> AsyncIterator[Si
         addresses = {name: service.address for name, service in services.items()}
         endpoints = Endpoints(gateway=free_address(), **addresses)
         client = await stack.enter_async_context(Tollgate(endpoints, key))
-        yield Site(world, endpoints, key, client, services["metering"], services["wallet"])
+        yield Site(
+            world,
+            endpoints,
+            key,
+            client,
+            services["metering"],
+            services["wallet"],
+            channels["identity"],
+        )
 
 
-async def api_key(identity: grpc.aio.Channel, tenant_id: UUID) -> str:
-    """A key of the tenant that may report usage and ask the gate."""
+async def api_key(
+    identity: grpc.aio.Channel, tenant_id: UUID, areas: tuple[str, ...] = AREAS
+) -> str:
+    """A key of the tenant for all of these areas; the usual one reports usage, asks the gate."""
     answer = await identity_service_pb2_grpc.KeyServiceStub(identity).CreateApiKey(
-        identity_service_pb2.CreateApiKeyRequest(request_id="sdk", name="sdk", scopes=SCOPES),
+        identity_service_pb2.CreateApiKeyRequest(
+            request_id="-".join(areas), name="sdk", scopes=[f"{area}:admin" for area in areas]
+        ),
         metadata=credential(tenant_id),
     )
     return str(answer.secret)
