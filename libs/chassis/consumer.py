@@ -8,11 +8,11 @@ that exact by writing the row in its own transaction:
             if await consume_once(tx, message):
                 …
 
-Other handlers are repeated after a crash between their work and the row, so their effects have keys
-of their own. A handler that fails is tried again with growing pauses, from the inbox and no longer
-from the stream; after `ATTEMPTS_MAX` the message is parked there with its error, until somebody
-calls `inbox_unpark`. Messages of one tenant are handed over in the order of the stream, except that
-one which failed is overtaken by those behind it.
+Other handlers are repeated after a crash between their work and the row, which is written for up to
+50 messages together, so their effects have keys of their own. A handler that fails is tried again
+with growing pauses, from the inbox and no longer from the stream; after `ATTEMPTS_MAX` the message
+is parked there with its error, until somebody calls `inbox_unpark`. Messages of one tenant are
+handed over in the order of the stream, except that one which failed is overtaken by those behind.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
+import asyncpg
 import redis.asyncio
 import structlog
 from redis.exceptions import RedisError, ResponseError
@@ -42,6 +43,7 @@ Handler = Callable[[Message], Awaitable[None]]
 READ_MAX = 200
 READ_BLOCK_MS = 1_000
 TENANTS_AT_ONCE = 16
+SETTLED_AT_ONCE = 50  # messages of a tenant per inbox commit: what a crash may have handled again
 IDLE_MS_BEFORE_TAKING_OVER = 30_000  # a consumer that was silent so long about a message is dead
 TAKE_OVER_SECONDS = 5.0
 RETRY_POLL_SECONDS = 0.5
@@ -73,22 +75,29 @@ async def consume_once(tx: Connection, message: Message) -> bool:
 
     Of two workers that race, the second waits here until the first's transaction has ended.
     """
-    marked = await tx.fetchval(
+    return bool(await _mark_done(tx, [message]))
+
+
+async def _mark_done(tx: Connection, messages: Sequence[Message]) -> list[asyncpg.Record]:
+    """Mark messages of one tenant done; returns a row for each that was not done before."""
+    return await tx.fetch(
         "INSERT INTO inbox AS i"
         " (tenant_id, message_id, source, kind, state, trace, message_create_time)"
-        " VALUES ($1, $2, $3, $4, 'DONE', $5, $6)"
+        " SELECT $1, m.message_id, m.source, m.kind, 'DONE', m.trace, m.create_time"
+        " FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])"
+        " AS m (message_id, source, kind, trace, create_time)"
+        " ORDER BY m.message_id"  # in one order, so that two workers never wait for each other
         " ON CONFLICT (tenant_id, message_id) DO UPDATE"
         " SET state = 'DONE', payload = NULL, next_attempt_time = NULL,"
         " update_time = clock_timestamp()"
-        " WHERE i.state <> 'DONE' RETURNING true",
-        message.tenant_id,
-        message.message_id,
-        message.source,
-        message.kind,
-        message.trace,
-        message.create_time,
+        " WHERE i.state <> 'DONE' RETURNING i.message_id",
+        messages[0].tenant_id,
+        [message.message_id for message in messages],
+        [message.source for message in messages],
+        [message.kind for message in messages],
+        [message.trace for message in messages],
+        [message.create_time for message in messages],
     )
-    return bool(marked)
 
 
 class Consumer:
@@ -200,10 +209,11 @@ class Consumer:
 
         async def one_tenant(messages: list[tuple[bytes, Message]]) -> None:
             async with gate:
-                for entry_id, message in messages:
-                    await self._settle(message)
-                    # Only when the inbox has it, one way or another, may the stream forget it.
-                    await self._redis.xack(stream, self._group, entry_id)
+                for start in range(0, len(messages), SETTLED_AT_ONCE):
+                    chunk = messages[start : start + SETTLED_AT_ONCE]
+                    await self._settle([message for _, message in chunk])
+                    # Only when the inbox has them, one way or another, may the stream forget them.
+                    await self._redis.xack(stream, self._group, *(entry for entry, _ in chunk))
 
         results = await asyncio.gather(*map(one_tenant, by_tenant.values()), return_exceptions=True)
         for result in results:
@@ -218,38 +228,49 @@ class Consumer:
                 "SELECT * FROM inbox_due($1, $2)", READ_MAX, RETRY_LEASE_SECONDS
             )
         for row in rows:
-            await self._attempt(
-                Message(
-                    message_id=row["message_id"],
-                    tenant_id=row["tenant_id"],
-                    kind=row["kind"],
-                    payload=bytes(row["payload"]),
-                    create_time=row["message_create_time"],
-                    trace=row["trace"],
-                    source=row["source"],
-                )
+            message = Message(
+                message_id=row["message_id"],
+                tenant_id=row["tenant_id"],
+                kind=row["kind"],
+                payload=bytes(row["payload"]),
+                create_time=row["message_create_time"],
+                trace=row["trace"],
+                source=row["source"],
             )
+            if await self._attempt(message):
+                await self._finish([message])
 
-    # --- one message --------------------------------------------------------------------------
+    # --- one tenant's messages ----------------------------------------------------------------
 
-    async def _settle(self, message: Message) -> None:
-        if message.kind in self._ignored:
+    async def _settle(self, messages: Sequence[Message]) -> None:
+        """Bring each message of one tenant into the inbox: done, to be retried, or parked."""
+        # A message that came twice is one.
+        wanted = {m.message_id: m for m in messages if m.kind not in self._ignored}
+        if not wanted:
             return
-        async with self._database.transaction(message.tenant_id) as tx:
-            known = await tx.fetchval(
-                "SELECT state FROM inbox WHERE tenant_id = $1 AND message_id = $2",
-                message.tenant_id,
-                message.message_id,
+        tenant_id = messages[0].tenant_id
+        async with self._database.transaction(tenant_id) as tx:
+            rows = await tx.fetch(
+                "SELECT message_id FROM inbox WHERE tenant_id = $1 AND message_id = ANY ($2)",
+                tenant_id,
+                list(wanted),
             )
-        # In the inbox means done, parked, or being retried from there.
-        if known is None:
-            await self._attempt(message)
+        for row in rows:
+            del wanted[row["message_id"]]
+        handled = [message for message in wanted.values() if await self._attempt(message)]
+        await self._finish(handled)
 
-    async def _attempt(self, message: Message) -> None:
+    async def _finish(self, handled: Sequence[Message]) -> None:
+        if handled:
+            async with self._database.transaction(handled[0].tenant_id) as tx:
+                await _mark_done(tx, handled)
+
+    async def _attempt(self, message: Message) -> bool:
+        """Hand a message over; False where it failed and was put aside."""
         handler = self._handlers.get(message.kind)
         if handler is None:
             await self._put_aside(message, "no handler for this kind", parked=True, passing=False)
-            return
+            return False
         try:
             await handler(message)
         except Exception as error:
@@ -260,9 +281,8 @@ class Consumer:
             )  # fmt: skip
             words = f"{type(error).__name__}: {error}"[:ERROR_LENGTH_MAX]
             await self._put_aside(message, words, parked=False, passing=passing)
-            return
-        async with self._database.transaction(message.tenant_id) as tx:
-            await consume_once(tx, message)
+            return False
+        return True
 
     async def _put_aside(
         self, message: Message, error: str, *, parked: bool, passing: bool
