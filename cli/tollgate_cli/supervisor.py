@@ -238,6 +238,8 @@ def _service(suite: Suite, name: str, passwords: dict[str, str], extra: Mapping[
     if name == "gateway":
         environment["TOLLGATE_SANDBOX_ENDPOINT"] = suite.sandbox_endpoint
         environment["TOLLGATE_NOTIFICATIONS_LISTEN"] = suite.notifications_endpoint[7:]
+        # On loopback an answer takes milliseconds: what a crash left open is asked about soon.
+        environment["TOLLGATE_LEASE_SECONDS"] = "10"
     return Child(
         name,
         # The port is ours and held, and the child shares it.
