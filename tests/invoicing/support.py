@@ -10,6 +10,8 @@ from uuid import UUID, uuid4
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from chassis.call import Environment
+from chassis.clocks import CLOCK_VERSION
 from chassis.peers import RemoteRefusal
 from chassis.refusals import from_rpc_error
 from tests.support.services import credential
@@ -75,8 +77,15 @@ def usage(pricing: price_pb2.Price, *, meter: str, code: str = "usage", **fields
 class Books:
     """A tenant's invoicing, through gRPC as our own operator program."""
 
-    def __init__(self, channel: grpc.aio.Channel, tenant_id: UUID) -> None:
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        tenant_id: UUID,
+        environment: Environment = Environment.LIVE,
+    ) -> None:
         self.tenant_id = tenant_id
+        self.environment = environment
+        self.clock_version = 0
         self.customers = customer_pb2_grpc.CustomerServiceStub(channel)
         self.catalog = catalog_pb2_grpc.CatalogServiceStub(channel)
         self.subscriptions = subscription_pb2_grpc.SubscriptionServiceStub(channel)
@@ -84,12 +93,16 @@ class Books:
         self.taxes = invoice_pb2_grpc.TaxServiceStub(channel)
         self.sellers = invoice_pb2_grpc.SellerServiceStub(channel)
 
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        pairs = credential(self.tenant_id, environment=self.environment)
+        return (*pairs, (CLOCK_VERSION, str(self.clock_version))) if self.clock_version else pairs
+
     async def call(self, method: Callable[..., Any], request: Any) -> Any:
         """Call a method; raises RemoteRefusal with the reason and facts."""
         if "request_id" in request.DESCRIPTOR.fields_by_name and not request.request_id:
             request.request_id = uuid4().hex
         try:
-            return await method(request, metadata=credential(self.tenant_id), timeout=20)
+            return await method(request, metadata=self.metadata(), timeout=20)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
 
