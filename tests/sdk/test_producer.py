@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -21,6 +22,7 @@ from tollgate_sdk import (
     LATE_PROPERTY,
     BufferFull,
     EventTooLarge,
+    JournalBroken,
     JournalLocked,
     Limits,
     NotDelivered,
@@ -29,6 +31,7 @@ from tollgate_sdk import (
     TollgateError,
     WhenFull,
     make_event,
+    segments,
 )
 from tollgate_sdk.events import AUTHORIZATION_EXPIRED, late_form
 from tollgate_sdk.journal import Journal
@@ -271,6 +274,22 @@ async def test_one_who_waits_for_room_is_told_when_the_producer_closes(site: Sit
         await producer.close(drain_seconds=0)
     with pytest.raises(ProducerClosed):
         await waiting
+
+
+async def test_a_disk_that_takes_no_more_is_told_and_used_again_when_it_does(
+    site: Site, journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: int, content: memoryview) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with site.tollgate.producer(folder=journal) as producer:
+        with monkeypatch.context() as patched:
+            patched.setattr(segments.os, "write", full)
+            with pytest.raises(JournalBroken, match="No space left"):
+                await producer.send(make_event("call", "acme"))
+        assert producer.unsettled == 0
+        assert (await (await producer.send(make_event("call", "acme")))).state == ACCEPTED
+    assert await site.world.verify() == 1
 
 
 async def test_an_event_that_no_batch_could_hold_is_refused_at_once(site: Site) -> None:
