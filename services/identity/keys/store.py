@@ -57,7 +57,7 @@ async def find_environment(tx: Connection, tenant_id: UUID) -> Environment | Non
 async def list_keys(tx: Connection, tenant_id: UUID, after: UUID, count_max: int) -> list[ApiKey]:
     """Keys by creation: their ids rise with time."""
     rows = await tx.fetch(
-        f"SELECT {_COLUMNS} FROM api_key WHERE tenant_id = $1 AND key_id > $2"  # noqa: S608
+        f"SELECT {_COLUMNS} FROM api_key WHERE tenant_id = $1 AND key_id > $2"
         " ORDER BY key_id LIMIT $3",
         tenant_id,
         after,
@@ -68,7 +68,7 @@ async def list_keys(tx: Connection, tenant_id: UUID, after: UUID, count_max: int
 
 async def lock_key(tx: Connection, tenant_id: UUID, key_id: UUID) -> ApiKey | None:
     row = await tx.fetchrow(
-        f"SELECT {_COLUMNS} FROM api_key WHERE tenant_id = $1 AND key_id = $2"  # noqa: S608
+        f"SELECT {_COLUMNS} FROM api_key WHERE tenant_id = $1 AND key_id = $2"
         " FOR UPDATE",
         tenant_id,
         key_id,

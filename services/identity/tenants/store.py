@@ -18,7 +18,7 @@ async def insert_tenant(tx: Connection, tenant: Tenant) -> bool:
     """Write a new tenant; False where that id is taken."""
     return bool(
         await tx.fetchval(
-            f"INSERT INTO tenant ({_COLUMNS}) VALUES ($1, $2, $3, $4)"  # noqa: S608
+            f"INSERT INTO tenant ({_COLUMNS}) VALUES ($1, $2, $3, $4)"
             " ON CONFLICT (tenant_id) DO NOTHING RETURNING true",
             tenant.tenant_id,
             tenant.name,
@@ -30,7 +30,7 @@ async def insert_tenant(tx: Connection, tenant: Tenant) -> bool:
 
 async def find_tenant(tx: Connection, tenant_id: UUID) -> Tenant | None:
     row = await tx.fetchrow(
-        f"SELECT {_COLUMNS} FROM tenant WHERE tenant_id = $1",  # noqa: S608
+        f"SELECT {_COLUMNS} FROM tenant WHERE tenant_id = $1",
         tenant_id,
     )
     return _read(row) if row else None
