@@ -226,10 +226,11 @@ async def list_batch(tx: Connection, tenant_id: UUID, batch_id: UUID) -> list[St
 async def list_charged(
     tx: Connection, tenant_id: UUID, after: UUID, count_max: int
 ) -> list[StoredEvent]:
-    """Events that were counted for any price, from a receipt on, in order of receipt."""
+    """Events that a wallet may have been asked for, from a receipt on, in order of receipt."""
     rows = await tx.fetch(
         f"SELECT {_COLUMNS} FROM event AS e WHERE e.tenant_id = $1 AND e.receipt_id >= $2"
-        " AND e.lines <> '[]' ORDER BY e.receipt_id LIMIT $3",
+        " AND (e.lines <> '[]' OR e.authorization_id IS NOT NULL)"
+        " ORDER BY e.receipt_id LIMIT $3",
         tenant_id,
         after,
         count_max,

@@ -16,7 +16,7 @@ from metering.charging.domain import (
 )
 from metering.gate.domain.authorization import Authorization
 
-RELEASES_FROM = 255  # releases of holds are numbered down from here, above all charges
+RELEASES_UNTIL = 255  # releases of holds are numbered up to here, above all charges
 
 
 class ChargeLine(NamedTuple):
@@ -91,7 +91,7 @@ def debits_of(event: Chargeable) -> list[Debit]:
     for place, hold in enumerate(released):
         debits.append(
             Debit(
-                charge_of(event.receipt_id, RELEASES_FROM - place),
+                charge_of(event.receipt_id, RELEASES_UNTIL - len(released) + 1 + place),
                 event.customer_id,
                 hold.asset,
                 hold.scale,

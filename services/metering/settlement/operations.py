@@ -62,7 +62,8 @@ class Settlement:
         Raises WalletAway, WalletRefusedCall; the batch is still there then.
         """
         async with self._database.transaction(tenant_id) as tx:
-            batch = await load_chargeables(tx, tenant_id, batch_id)
+            stored = await events.list_batch(tx, tenant_id, batch_id)
+            batch = await load_chargeables(tx, tenant_id, stored)
         await self._charge(tenant_id, batch_id, batch, None)
 
     async def _charge(
@@ -102,9 +103,10 @@ class Settlement:
                 await _Undo(tx, tenant_id, meters, stored, refusals, shortfalls).run()
 
 
-async def load_chargeables(tx: Connection, tenant_id: UUID, batch_id: UUID) -> list[Chargeable]:
-    """The events of a batch that the wallet has something to do for, as they were decided."""
-    stored = await events.list_batch(tx, tenant_id, batch_id)
+async def load_chargeables(
+    tx: Connection, tenant_id: UUID, stored: Sequence[StoredEvent]
+) -> list[Chargeable]:
+    """Those of these events that the wallet has something to do for, as they were decided."""
     numbers = {(each.event.customer_id, line.number) for each in stored for line in each.lines}
     usages = await usage.find_named(tx, tenant_id, numbers)
     named = {each.event.authorization_id for each in stored} - {None}

@@ -17,9 +17,10 @@ from metering.events.domain.event import EventState, StoredEvent
 from metering.meters.domain import Aggregation, MeterSet
 from metering.meters.operations import Meters
 from metering.ratecards.domain import pricing_of_document
-from metering.settlement.operations import hours_of
+from metering.settlement.domain import Chargeable, debits_of
+from metering.settlement.operations import hours_of, load_chargeables
 from metering.usage import store as usage
-from metering.usage.domain import Running, UsageName, text_of
+from metering.usage.domain import Running, text_of
 from rating.exact import Number
 
 EVENTS_PER_READ = 5_000
@@ -63,51 +64,50 @@ async def list_charges(
 ) -> tuple[list[EventCharge], str]:
     """Charges in order of their keys, and the key to go on after; empty at the end.
 
-    Charges of rejected events are left out, as are those of which nothing could be taken: the
-    wallet has no debit of them.
+    There is one for every debit that the wallet was asked for and did not refuse: those of which
+    nothing could be taken, and holds that were released without a charge, among them.
     """
     after = str(parse_uuid(page.after[0], "page_token")) if page.after else BEGINNING
     stored = await events.list_charged(tx, tenant_id, receipt_of_charge(after), page.size + 1)
-    numbers = {(each.event.customer_id, line.number) for each in stored for line in each.lines}
-    usages = await usage.find_named(tx, tenant_id, numbers)
     pending = set(await events.list_batches(tx, tenant_id))
+    chargeables = {each.receipt_id: each for each in await load_chargeables(tx, tenant_id, stored)}
     charges: list[EventCharge] = []
     for each in stored:
-        for charge in _charges_of(each, usages, batch_of(each.receipt_id) in pending):
+        chargeable = chargeables.get(each.receipt_id)
+        if chargeable is None or each.state is EventState.REJECTED:
+            continue
+        is_pending = batch_of(each.receipt_id) in pending
+        for charge in _charges_of(each, chargeable, is_pending):
             if charge.charge_id <= after:
                 continue
             if len(charges) == page.size:
                 return charges, charges[-1].charge_id
             charges.append(charge)
     if len(stored) > page.size:
-        # Not all of these were charges; go on after the last event that was looked at.
+        # Not all of these were charged; go on after the last event that was looked at.
         return charges, charge_of(stored[-1].receipt_id, 255)
     return charges, ""
 
 
-def _charges_of(
-    each: StoredEvent, usages: Mapping[tuple[str, int], UsageName], waits: bool
-) -> list[EventCharge]:
-    if each.state is EventState.REJECTED:
-        return []
-    state = EventState.PENDING if waits else EventState.ACCEPTED
-    charges = []
-    for number, line in enumerate(each.lines, 1):
-        if line.atoms > line.shortfall:
-            of = usages[each.event.customer_id, line.number]
-            charges.append(
-                EventCharge(
-                    charge_of(each.receipt_id, number),
-                    each.event.event_id,
-                    each.event.customer_id,
-                    state,
-                    of.asset,
-                    of.scale,
-                    line.atoms,
-                    line.shortfall,
-                )
-            )
-    return charges
+def _charges_of(each: StoredEvent, chargeable: Chargeable, is_pending: bool) -> list[EventCharge]:
+    state = EventState.PENDING if is_pending else EventState.ACCEPTED
+    shortfalls = {
+        charge_of(each.receipt_id, number): line.shortfall
+        for number, line in enumerate(each.lines, 1)
+    }
+    return [
+        EventCharge(
+            debit.charge_id,
+            each.event.event_id,
+            each.event.customer_id,
+            state,
+            debit.asset,
+            debit.scale,
+            debit.atoms,
+            shortfalls.get(debit.charge_id, 0),
+        )
+        for debit in debits_of(chargeable)
+    ]
 
 
 async def verify_page(
