@@ -46,7 +46,7 @@ def _free_part(model: Percentage, share: Number, state: State, amount: Number) -
     if model.free_amount is None:
         return amount
     left = exact(Fraction(model.free_amount) * share) - state.free_amount
-    return min(amount, max(left, 0))
+    return min(amount, left)
 
 
 def _fees(model: Percentage, paid: Number) -> tuple[Number, Number]:

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from fractions import Fraction
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernel.money import round_to_atoms
@@ -50,7 +50,7 @@ def beginnings(draw: st.DrawFn) -> State:
     )
 
 
-@claims
+@settings(claims, max_examples=500)
 @given(prices(), periods(), beginnings())
 def test_the_compiled_cost_is_the_sum_of_the_parts(
     price: Price, events: list[Usage], begun: State

@@ -77,6 +77,11 @@ def test_a_balance_stops_before_the_stretch_it_cannot_pay() -> None:
     price = parse_price({"asset": "USD", "volume": {"tiers": TIERS}})
     assert max_quantity(price, State(), 1500) == 7500
     assert max_quantity(price, State(), 2000) == 20000
+    assert max_quantity(price, State(), Decimal("1999.70")) == 9998
+    rows = [{"up_to": "10000", "unit_price": "0.20"}, {"unit_price": "0.10"}]
+    price = parse_price({"asset": "USD", "volume": {"tiers": rows, "bound": "UPPER_EXCLUSIVE"}})
+    assert max_quantity(price, State(), 1500) == 7500
+    assert max_quantity(price, State(), 2000) == 20000
 
 
 def test_what_is_charged_already_counts() -> None:

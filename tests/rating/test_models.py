@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kernel.errors import InvalidValue
+from kernel.money import RoundingMode
 from rating import (
     Level,
     Price,
@@ -239,6 +240,13 @@ def test_a_quantity_is_divided_before_anything_else(rounding: str, expected: str
     assert at(included, 2500) == Decimal(expected) - 1
 
 
+def test_packages_inside_tiers_are_packages_of_divided_units() -> None:
+    tiers = [{"up_to": "4", "unit_price": "2", "package_size": "2"}, {"unit_price": "1"}]
+    price = priced(graduated={"tiers": tiers}, divide_by="10")
+    assert [at(price, quantity) for quantity in (20, 21, 40, 50)] == [2, 4, 4, 5]
+    assert at(priced(package={"size": "2", "amount": "3"}, divide_by="10"), 21) == 6
+
+
 def test_included_units_are_taken_off_or_lead() -> None:
     tiers = [{"up_to": "10", "unit_price": "2"}, {"unit_price": "1"}]
 
@@ -288,6 +296,31 @@ def test_overage_is_a_component_of_its_own() -> None:
     at_list = priced(unit={"unit_price": "10"}, overage_multiplier="1.5")
     assert at(at_list, 7) == 70
     assert at(at_list, 7, committed=5) == 80
+
+
+def test_overage_begins_where_both_included_and_committed_units_end() -> None:
+    unit = {"unit_price": "10"}
+    taken_off = priced(unit=unit, included={"quantity": "5"}, overage_multiplier="1.5")
+    # 12 units, 5 of them free: of the 7 that cost 70, those beyond the 8th cost half as much again.
+    assert at(taken_off, 12, committed=8) == 70 + 20
+    assert at(taken_off, 12, committed=3) == 70 + 35
+    tiers = {"tiers": [{"unit_price": "10"}]}
+    leads = {"quantity": "5", "mode": "LEADING_TIER"}
+    leading = priced(graduated=tiers, included=leads, overage_multiplier="1.5")
+    assert at(leading, 12, committed=8) == 70 + 20
+    assert at(leading, 12, committed=3) == 70 + 35
+
+
+def test_allowances_shrink_with_a_short_period_only_on_request() -> None:
+    half = State(share=Fraction(1, 2))
+    for option, by_event, by_amount in (("FIXED", 0, 20), ("PRORATED", 20, 25)):
+        price = priced(percentage={"rate": "1", "free_events": 3}, stub_bounds=option)
+        state = half
+        for _ in range(2):
+            state = advance(price, state, Usage(amount=20))
+        assert cost(price, state) == rate(price, state).cost == by_event
+        lesser = priced(unit={"unit_price": "1"}, included={"amount": "10"}, stub_bounds=option)
+        assert at(lesser, 30, share=half.share) == by_amount
 
 
 def test_minimum_at_the_close() -> None:
@@ -341,6 +374,16 @@ def test_a_level_below_zero_offsets_others_but_never_the_period() -> None:
     owed = State(levels=(Level(Fraction(1, 2), 10), Level(Fraction(1, 2), -4)))
     assert cost(price, owed) == 6
     assert cost(price, State(levels=(Level(1, -4),))) == 0
+    # Below zero a package is worth its units, in a straight line.
+    packed = priced(package={"size": "4", "amount": "2"}, time_weighting="DAY")
+    assert cost(packed, owed) == 3 - 1
+
+
+def test_half_an_atom_is_rounded_up() -> None:
+    price = priced(unit={"unit_price": "0.005"})
+    assert [charge(price, State(quantity=quantity), 0, 2) for quantity in (1, 2, 3)] == [1, 1, 2]
+    assert charge(price, State(quantity=1), 0, 2, RoundingMode.HALF_EVEN) == 0
+    assert charge(price, State(quantity=1), 0, 2, RoundingMode.DOWN) == 0
 
 
 def test_small_rates_and_large_quantities_stay_exact() -> None:
