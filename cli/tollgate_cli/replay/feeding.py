@@ -12,8 +12,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.json_format import ParseDict
-
 from kernel.money import format_decimal
 from tollgate.invoicing.v1 import catalog_pb2 as catalog
 from tollgate.invoicing.v1 import customer_pb2 as customers
@@ -22,11 +20,11 @@ from tollgate.metering.v1 import gate_pb2 as gate
 from tollgate.metering.v1 import meter_pb2 as meters
 from tollgate.metering.v1 import usage_pb2 as usage
 from tollgate.type.v1 import amount_pb2
-from tollgate.type.v1 import price_pb2 as prices
 from tollgate.wallet.v1 import wallet_pb2 as wallets
 from tollgate.wallet.v1 import wallet_service_pb2 as wallet_calls
 from tollgate_cli import setting_up
 from tollgate_cli.feed import Feeder, Usage
+from tollgate_cli.price_documents import price_message
 from tollgate_cli.replay.mapping import PriceSpec, UsageMapping
 from tollgate_cli.replay.reader import Record, Survey, read
 from tollgate_cli.tally import ByCustomer, Tally, by_customer
@@ -121,7 +119,7 @@ def _plan_price(spec: PriceSpec) -> catalog.PlanPrice:
         kind=catalog.PRICE_KIND_USAGE,
         meter=spec.meter,
         dimensions=dict(spec.dimensions),
-        pricing=ParseDict(dict(spec.pricing), prices.Price()),
+        pricing=price_message(spec.pricing),
         settlement=catalog.Settlement.Value(f"SETTLEMENT_{spec.settlement}"),
     )
 

@@ -1,0 +1,34 @@
+"""Price documents as protobuf messages: the same field names, enum values without their prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.json_format import ParseDict
+
+from rating import parse_price, render_price
+from tollgate.type.v1 import price_pb2
+
+
+def price_message(document: Mapping[str, Any]) -> price_pb2.Price:
+    """The message of a price document; raises InvalidValue naming the field that is wrong."""
+    written = render_price(parse_price(document))  # every spelling that is read, written one way
+    return ParseDict(_prefixed(written, price_pb2.Price.DESCRIPTOR), price_pb2.Price())
+
+
+def _prefixed(document: Mapping[str, Any], message: Descriptor) -> dict[str, Any]:
+    """The document with full enum names, which is what protobuf reads."""
+    found: dict[str, Any] = {}
+    for name, value in document.items():
+        field = message.fields_by_name[name]
+        if field.enum_type is not None:
+            found[name] = field.enum_type.values[0].name.removesuffix("UNSPECIFIED") + value
+        elif isinstance(value, dict) and not field.message_type.GetOptions().map_entry:
+            found[name] = _prefixed(value, field.message_type)
+        elif isinstance(value, list) and field.message_type is not None:
+            found[name] = [_prefixed(item, field.message_type) for item in value]
+        else:
+            found[name] = value
+    return found
