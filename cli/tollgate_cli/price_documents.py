@@ -25,10 +25,10 @@ def _prefixed(document: Mapping[str, Any], message: Descriptor) -> dict[str, Any
         field = message.fields_by_name[name]
         if field.enum_type is not None:
             found[name] = field.enum_type.values[0].name.removesuffix("UNSPECIFIED") + value
-        elif isinstance(value, dict) and not field.message_type.GetOptions().map_entry:
-            found[name] = _prefixed(value, field.message_type)
-        elif isinstance(value, list) and field.message_type is not None:
+        elif field.message_type is None or field.message_type.GetOptions().map_entry:
+            found[name] = value
+        elif isinstance(value, list):
             found[name] = [_prefixed(item, field.message_type) for item in value]
         else:
-            found[name] = value
+            found[name] = _prefixed(value, field.message_type)
     return found

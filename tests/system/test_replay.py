@@ -110,7 +110,12 @@ assets: [{code: token, scale: 0, kind: UNIT}, {code: USD, scale: 9, kind: CURREN
 meters:
   - {code: units, event_name: call, aggregation: SUM, value_property: units, unit: unit}
 prices:
-  - {meter: units, pricing: {asset: token, graduated: {bound: UPPER_EXCLUSIVE, tiers: [{up_to: "1000", unit_price: "2"}, {unit_price: "1"}]}}}
+  - meter: units
+    pricing:
+      asset: token
+      graduated:
+        bound: UPPER_EXCLUSIVE
+        tiers: [{up_to: "1000", unit_price: "2"}, {unit_price: "1"}]
 opening_balances:
   - {asset: token, amount: "13", customers: [x]}
   - {asset: token, amount: "100", customers: [y]}
@@ -144,7 +149,7 @@ def test_a_wallet_that_runs_dry_refuses_the_rest_and_says_so(tmp_path: Path) -> 
         (JSON_LINES.replace('"n": 3', '"n": "NaN"', 1), SMALL_MAPPING, "not a decimal number"),
         (JSON_LINES.replace("10:00:02", "25:00:02"), SMALL_MAPPING, "row 3.at: "),
         ("", SMALL_MAPPING, "holds no rows"),
-        (JSON_LINES, SMALL_MAPPING.replace("{meter: units,", "{meter: uints,"),
+        (JSON_LINES, SMALL_MAPPING.replace("- meter: units", "- meter: uints"),
          "prices[0].meter: there is no meter 'uints'"),
         (JSON_LINES, SMALL_MAPPING.replace('unit_price: "2"', 'unit_price: "two"'),
          "prices[0].pricing.graduated.tiers[0].unit_price"),
