@@ -65,7 +65,7 @@ async def test_seats_are_billed_in_advance_and_usage_when_it_is_over(company: Co
     assert (moment(closing.period.start_time), moment(closing.period.end_time)) == JANUARY
     assert [(part.description, part.quantity, part.cost) for part in closing.lines[0].details] == [
         ("first 1,000", "1000", "100"),
-        ("1,000 to 10,000", "9000", "450"),
+        ("up to 10,000", "9000", "450"),
         ("above 10,000", "5000", "50"),
     ]
     assert closing.total == "700"
@@ -317,3 +317,33 @@ async def test_a_plan_that_names_an_unknown_meter_is_not_published(company: Comp
     assert refusal.reason == "INVALID_VALUE"
     assert refusal.facts["field"] == "prices[other].meter"
     assert "missing" in refusal.message
+
+
+async def test_a_price_by_the_million_is_told_in_single_units(company: Company) -> None:
+    await company.meter()
+    await company.customer()
+    by_million = price_pb2.Price(
+        asset="USD",
+        divide_by="1000000",
+        graduated=price_pb2.GraduatedModel(
+            tiers=[
+                price_pb2.Tier(up_to="5", unit_price="0.5"),
+                price_pb2.Tier(unit_price="0.25"),
+            ]
+        ),
+    )
+    await company.publish(usage(by_million, meter="tokens"))
+    await company.subscribe()
+    await company.use(at(2025, 1, 1), tokens="7000001")
+    await company.advance(at(2025, 2, 1))
+    await company.bill(collected=False)
+    (line,) = (await company.list_invoices())[0].lines
+    assert (line.quantity, line.exact_cost, line.amount) == ("7000001", "3.00000025", "3")
+    parts = [
+        (part.description, part.quantity, part.unit_price, part.quoted_per, part.cost)
+        for part in line.details
+    ]
+    assert parts == [
+        ("first 5,000,000", "5000000", "0.0000005", "1000000", "2.5"),
+        ("above 5,000,000", "2000001", "0.00000025", "1000000", "0.50000025"),
+    ]

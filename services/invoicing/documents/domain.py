@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from invoicing.invoices.domain.document import Invoice, InvoiceKind
@@ -13,6 +14,7 @@ from invoicing.invoices.domain.line import Detail, Line, LineKind
 from invoicing.taxes.domain import Tax, percent
 from kernel.money import Amount
 from kernel.period import Period, parse_zone
+from rating import number_text
 
 UNIT_PRICE_DIGITS_MIN = 2
 MINUS = "−"  # as wide as a digit; a hyphen is too short to be seen in a column
@@ -88,12 +90,19 @@ def printed_day(instant: datetime, zone: str) -> str:
 
 
 def printed_period(period: Period | None, zone: str) -> str:
-    """First and last day of a half-open period: "1 March 2026 – 31 March 2026"."""
+    """First and last day of a half-open period: "1 – 31 March 2026"."""
     if period is None:
         return ""
     last = period.end - timedelta(microseconds=1)
     first_day, last_day = printed_day(period.start, zone), printed_day(last, zone)
-    return first_day if first_day == last_day else f"{first_day} – {last_day}"
+    if first_day == last_day:
+        return first_day
+    # What both days share is said once: "1 – 31 March 2026", "15 March – 14 April 2026".
+    parts, others = first_day.split(" "), last_day.split(" ")
+    while parts and parts[-1] == others[-1]:
+        parts.pop()
+        others.pop()
+    return f"{' '.join(parts)} – {last_day}"
 
 
 def _printed_line(line: Line, zone: str) -> dict[str, Any]:
@@ -102,7 +111,7 @@ def _printed_line(line: Line, zone: str) -> dict[str, Any]:
         "description": line.description,
         "service": printed_period(line.service, zone),
         "quantity": "" if line.kind is LineKind.MINIMUM else grouped_number(line.quantity),
-        "unit_price": _unit_price(single.unit_price) if single else "",
+        "unit_price": _quoted(single) if single else "",
         "cost": grouped_amount(line.cost),
         "asset": line.cost.asset.code,
         "wallet": grouped_amount(-line.wallet) if line.wallet.atoms else "",
@@ -123,9 +132,17 @@ def _printed_detail(detail: Detail) -> dict[str, str]:
     return {
         "description": detail.description,
         "quantity": grouped_number(_short(detail.quantity)),
-        "unit_price": _unit_price(detail.unit_price),
+        "unit_price": _quoted(detail),
         "cost": _unit_price(detail.cost),
     }
+
+
+def _quoted(detail: Detail) -> str:
+    """A price as it is quoted: "0.50 per 1,000,000"."""
+    if not detail.quoted_per or not detail.unit_price:
+        return _unit_price(detail.unit_price)
+    quoted = number_text(Fraction(detail.unit_price) * Fraction(detail.quoted_per))
+    return f"{_unit_price(quoted)} per {grouped_number(detail.quoted_per)}"
 
 
 def _short(text: str) -> str:

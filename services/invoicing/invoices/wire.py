@@ -109,6 +109,7 @@ def render_line(line: Line) -> pb.InvoiceLine:
                 quantity=detail.quantity,
                 unit_price=detail.unit_price,
                 cost=detail.cost,
+                quoted_per=detail.quoted_per,
             )
             for detail in line.details
         ],

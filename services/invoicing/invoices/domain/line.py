@@ -17,7 +17,8 @@ from kernel.currency import is_currency
 from kernel.errors import InvalidValue
 from kernel.money import Amount, Asset, Exact, format_decimal, round_to_atoms
 from kernel.period import Period
-from rating import Component, State, close, exact, number_text
+from rating import Component, Price, State, close, exact, number_text
+from rating.price import Graduated, Volume
 
 
 class LineKind(Enum):
@@ -33,12 +34,16 @@ class LineKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """Part of a line: a tier, a cell, a fee. Numbers are exact, as text."""
+    """Part of a line: a tier, a cell, a fee. Numbers are exact, as text.
+
+    `unit_price` is of one unit, and people are quoted the price of `quoted_per` units.
+    """
 
     description: str
     quantity: str
     unit_price: str
     cost: str
+    quoted_per: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,7 @@ def _usage(charge: Charge, currency: Asset, consumption: Consumption) -> list[Li
         wallet=wallet,
         amount=amount,
         exact_cost=number_text(closing.cost),
-        details=tuple(_details(parts)),
+        details=tuple(_details(price, parts)),
     )
     if not closing.minimum:
         return [usage]
@@ -185,29 +190,46 @@ def _rounded(asset: Asset, value: Fraction) -> Amount:
     return Amount(asset, round_to_atoms(value, asset.scale))
 
 
-def _details(parts: Sequence[Component]) -> list[Detail]:
-    shown = [part for part in parts if part.amount or part.quantity]
-    return [
-        Detail(
-            description=_describe(part),
-            quantity="" if part.quantity is None else number_text(exact(part.quantity)),
-            unit_price="" if part.unit_price is None else number_text(exact(part.unit_price)),
-            cost=number_text(exact(part.amount)),
-        )
-        for part in shown
-    ]
+def _details(price: Price, parts: Sequence[Component]) -> list[Detail]:
+    scale = _units_of_one(price)
+    return [_detail(part, scale) for part in parts if part.amount or part.quantity]
 
 
-def _describe(part: Component) -> str:
-    """What a tier is called on a bill: "first 1,000", "1,000 to 5,000", "above 5,000"."""
+def _units_of_one(price: Price) -> Fraction:
+    """Units of the meter in one unit that tiers count: a million where tokens are priced by the
+    million. Packages are counted as packages."""
+    model = price.model
+    packages = isinstance(model, Graduated | Volume) and any(
+        tier.package_size is not None for tier in model.tiers
+    )
+    return Fraction(1) if packages else Fraction(price.divide_by)
+
+
+def _detail(part: Component, scale: Fraction) -> Detail:
+    if part.over is None:
+        scale = Fraction(1)  # fees, packages and shares of amounts are no units of the meter
+    quantity = None if part.quantity is None else exact(part.quantity * scale)
+    unit_price = None if part.unit_price is None else exact(part.unit_price / scale)
+    return Detail(
+        description=_describe(part, scale),
+        quantity="" if quantity is None else number_text(quantity),
+        unit_price="" if unit_price is None else number_text(unit_price),
+        cost=number_text(exact(part.amount)),
+        quoted_per="" if scale == 1 else number_text(scale),
+    )
+
+
+def _describe(part: Component, scale: Fraction) -> str:
+    """What a tier is called on a bill: "first 1,000", "up to 5,000", "above 5,000"."""
     name = part.name
     if part.over is not None:
+        over = part.over * scale
         if part.up_to is None:
-            name = f"above {grouped(part.over)}" if part.over else "all units"
-        elif part.over:
-            name = f"{grouped(part.over)} to {grouped(part.up_to)}"
+            name = f"above {grouped(over)}" if over else "all units"
+        elif over:
+            name = f"up to {grouped(part.up_to * scale)}"
         else:
-            name = f"first {grouped(part.up_to)}"
+            name = f"first {grouped(part.up_to * scale)}"
     return f"{part.group}: {name}" if part.group else name
 
 

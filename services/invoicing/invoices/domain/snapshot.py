@@ -17,6 +17,7 @@ def detail_document(detail: Detail) -> dict[str, str]:
         "quantity": detail.quantity,
         "unit_price": detail.unit_price,
         "cost": detail.cost,
+        "quoted_per": detail.quoted_per,
     }
 
 
