@@ -76,7 +76,11 @@ class Company(Books):
         )
 
     async def use(
-        self, instant: Timestamp, customer_id: str = "acme", **used: str
+        self,
+        instant: Timestamp,
+        customer_id: str = "acme",
+        state: Any = event_pb2.EVENT_STATE_ACCEPTED,
+        **used: str,
     ) -> event_pb2.EventOutcome:
         """One usage event of a meter, and what became of it: `use(now, tokens="5")`."""
         ((meter, _),) = used.items()
@@ -91,7 +95,7 @@ class Company(Books):
             self.events.IngestEvents, event_pb2.IngestEventsRequest(events=[event])
         )
         outcome: event_pb2.EventOutcome = answer.outcomes[0]
-        assert outcome.state == event_pb2.EVENT_STATE_ACCEPTED, outcome
+        assert outcome.state == state, outcome
         return outcome
 
     async def asset(
@@ -208,12 +212,22 @@ class Company(Books):
 
 
 async def open_company(
-    services: Services, database: FreshDatabase, sandbox: SandboxProcess, now: datetime
+    services: Services,
+    database: FreshDatabase,
+    sandbox: SandboxProcess,
+    now: datetime,
+    wallets: Services | None = None,
 ) -> Company:
-    """Every service in this process, and a test tenant whose clock stands at `now`."""
+    """Every service in this process, and a test tenant whose clock stands at `now`.
+
+    The wallet may be run by others, so that a test can stop it and start it where it was.
+    """
     invoicing, metering = free_address(), free_address()
     await services.run("identity", database)
-    await services.run("wallet", database)
+    wallet = await (wallets or services).run(
+        "wallet", database, listen=free_address(), peers=services.addresses
+    )
+    services.addresses["wallet"] = wallet.address
     await services.run(
         "gateway",
         database,
