@@ -19,6 +19,7 @@ from tests.wallet.worlds import (
     World,
     operations,
     shapes,
+    waits,
     wallet_id_of,
 )
 from wallet.ledger.domain.books import Balance, Wallet
@@ -57,7 +58,7 @@ class LedgerMachine(RuleBasedStateMachine):
         ]
         asyncio.run(self.world.batch(first))
 
-    @rule(chosen=st.lists(operations, min_size=1, max_size=12))
+    @rule(chosen=st.lists(operations, min_size=3, max_size=12))
     def batch(self, chosen: list[Any]) -> None:
         asyncio.run(self.world.batch(chosen))
 
@@ -65,7 +66,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def repeat(self, position: int) -> None:
         asyncio.run(self.world.repeat(position))
 
-    @rule(seconds=st.integers(1, 45))
+    @rule(seconds=waits)
     def wait(self, seconds: int) -> None:
         self.world.now += timedelta(seconds=seconds)
 
@@ -91,7 +92,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 LedgerMachine.TestCase.settings = settings(
-    max_examples=400,
+    max_examples=250,
     stateful_step_count=30,
     deadline=None,
     derandomize=True,

@@ -22,6 +22,7 @@ from tests.wallet.worlds import (
     World,
     operations,
     shapes,
+    waits,
     wallet_id_of,
 )
 from wallet.assets import store as assets
@@ -36,7 +37,7 @@ from wallet.wallets.domain import Wallet
 from wallet.wallets.operations import FIRST_ID
 
 batches = st.lists(
-    st.tuples(st.integers(0, 45), st.lists(operations, min_size=1, max_size=10)),
+    st.tuples(st.one_of(st.just(0), waits), st.lists(operations, min_size=1, max_size=10)),
     min_size=2,
     max_size=8,
 )

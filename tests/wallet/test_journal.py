@@ -217,10 +217,8 @@ async def test_money_does_not_move_while_commits_are_not_durable(
     connection = await asyncpg.connect(wallet_database.dsn("wallet"))
     try:
         await connection.execute("SET synchronous_commit = off")
-        empty: list[list[str]] = [[]] * 11
-        places = ", ".join(f"${number}" for number in range(1, 13))
         with pytest.raises(asyncpg.ObjectNotInPrerequisiteStateError):
-            await connection.fetch(f"SELECT * FROM open_batch({places})", *empty, 4)
+            await connection.fetch("SELECT * FROM open_batch('', '', '', '', '{}', '{}', '{}', 4)")
     finally:
         await connection.close()
 

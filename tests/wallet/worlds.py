@@ -52,7 +52,9 @@ _wallet = st.sampled_from(
 )  # -1: any; 3: there is none
 # A hold by its age: 0 is the one placed last, -1 the one that will be placed next.
 _hold = st.sampled_from([0, 0, 0, 0, 1, 1, 1, 2, 3, -1])
-_seconds = st.one_of(st.none(), st.integers(-10, 60))
+# Few instants, so that things fall due together and exactly when somebody looks.
+_seconds = st.sampled_from([None, None, None, None, -10, 10, 20, 30])
+waits = st.sampled_from([10, 10, 20, 30])
 _grants = st.tuples(
     st.just("grant"),
     st.sampled_from([0, 0, 0, 0, 1, 1, 1, 2, 2, 3]),
@@ -70,15 +72,15 @@ _places = st.tuples(
     _wallet,
     _atoms,
     st.sampled_from(PURPOSES),
-    st.integers(1, 40),
+    st.sampled_from([10, 20, 20, 30, 60]),
     st.booleans(),
 )
 _captures = st.tuples(
     st.just("capture"),
     _hold,
-    st.integers(1, 60),
+    st.integers(1, 120),
     st.booleans(),
-    st.sampled_from(list(OverCapture)),
+    st.sampled_from([*OverCapture, OverCapture.FORCE]),
 )
 _voids = st.tuples(st.just("void"), _hold)
 _small = st.tuples(

@@ -21,12 +21,22 @@ from wallet.ledger.domain.items import (
 )
 from wallet.ledger.domain.outcomes import encode, lists_of
 from wallet.ledger.domain.reading import GRANTS_READ, Page, Wanted
+from wallet.ledger.domain.values import NEVER
 
-OPEN_ARGUMENTS = 12
-RECORD_ARGUMENTS = 90
-SIGNAL_ARGUMENTS = 14
+# Rows of a set cross as one text. None of these can be in it: ids, keys and references are
+# printable, and JSON escapes what is not.
+_ROW, _FIELD, _NULL = "\x1e", "\x1f", "\x1d"
 
 Columns: TypeAlias = list[list[Any]]
+
+
+def _call(function: str, arguments: int) -> str:
+    return f"{function}({', '.join(f'${number}' for number in range(1, arguments + 1))})"
+
+
+_OPEN = "SELECT * FROM " + _call("wallet.open_batch", 8)
+_RECORD = "SELECT " + _call("wallet.record_batch", 10)
+_SIGNAL = "SELECT " + _call("wallet.record_signals", 14)
 
 
 class Place(NamedTuple):
@@ -35,15 +45,6 @@ class Place(NamedTuple):
     customer_id: str
     asset: str
     scale: int
-
-
-def _call(function: str, arguments: int) -> str:
-    return f"{function}({', '.join(f'${number}' for number in range(1, arguments + 1))})"
-
-
-_OPEN = "SELECT * FROM " + _call("wallet.open_batch", OPEN_ARGUMENTS)
-_RECORD = "SELECT " + _call("wallet.record_batch", RECORD_ARGUMENTS)
-_SIGNAL = "SELECT " + _call("wallet.record_signals", SIGNAL_ARGUMENTS)
 
 
 def wanted_of(bundles: Sequence[Bundle]) -> Wanted:
@@ -77,10 +78,10 @@ async def open_batch(tx: Connection, wanted: Wanted) -> Page:
     """Lock the wallets of a batch in key order, then read what its items touch."""
     row = await tx.fetchrow(
         _OPEN,
-        *_pairs(wanted.customers),
-        *_pairs(wanted.wallets),
-        *_pairs(wanted.holds),
-        *_pairs(wanted.keys),
+        _pairs(wanted.customers),
+        _pairs(wanted.wallets),
+        _pairs(wanted.holds),
+        _pairs(wanted.keys),
         list(wanted.assets),
         list(wanted.clocks),
         list(wanted.clocks.values()),
@@ -104,15 +105,22 @@ async def load_grants(tx: Connection, page: Page, balances: Iterable[Balance]) -
 
 async def record_batch(tx: Connection, books: Books) -> None:
     """Write everything that a batch changed, with the answers its keys were given."""
+    balances = [b for w in books.wallets.values() for b in w.balances.values() if b.dirty]
+    holds = books.changed_holds.values()
+    changed_holds = [hold for hold in holds if not hold.is_new]
+    stamps = _Stamps()
     await tx.fetchval(
         _RECORD,
-        *_balances(books),
-        *_changed_grants(books),
-        *_new_grants(books),
-        *_changed_holds(books),
-        *_new_holds(books),
-        *_transposed(books.transfers, 12),
-        *_operations(books),
+        _operations(books, stamps),
+        _balances(books, balances, stamps),
+        len(balances),
+        _changed_grants(books),
+        len(books.changed_grants),
+        _new_grants(books, stamps),
+        _changed_holds(changed_holds, stamps),
+        len(changed_holds),
+        _new_holds([hold for hold in holds if hold.is_new], stamps),
+        _transfers(books, stamps),
     )
 
 
@@ -143,146 +151,156 @@ async def record_signals(tx: Connection, books: Books) -> None:
     await tx.fetchval(_SIGNAL, *_transposed(starts, 10), *_transposed(alerts, 4))
 
 
-def _balances(books: Books) -> Columns:
-    return _transposed(
+class _Stamps(dict[datetime, str]):
+    """Instants as Postgres reads them; a batch has few, each written many times."""
+
+    def __missing__(self, instant: datetime) -> str:
+        stamp = "infinity" if instant == NEVER else instant.isoformat()
+        self[instant] = stamp
+        return stamp
+
+
+def _operations(books: Books, stamps: _Stamps) -> str:
+    return _ROW.join(
         [
-            (
-                wallet.tenant_id,
-                wallet.wallet_id,
-                b.asset,
-                str(b.credited),
-                str(b.debited),
-                str(b.held),
-                str(b.overdrawn),
-                str(b.held_unbacked),
-                str(b.dormant),
-                str(b.forced),
-                b.restricted_grants,
-                b.next_change,
-                b.sequence,
-                b.change_time or books.clock,
-                b.sequence_before,
+            f"{tenant}\x1f{key}\x1f{kind}\x1f{customer}\x1f{reference}\x1f{fingerprint.hex()}\x1f"
+            f"{encode(outcome)}\x1f{stamps[time]}"
+            for tenant, key, kind, customer, reference, fingerprint, outcome, time in (
+                books.operations
             )
-            for wallet in books.wallets.values()
-            for b in wallet.balances.values()
-            if b.dirty
-        ],
-        15,
+        ]
     )
 
 
-def _changed_grants(books: Books) -> Columns:
-    return _transposed(
+def _transfers(books: Books, stamps: _Stamps) -> str:
+    return _ROW.join(
         [
-            (
-                wallet.tenant_id,
-                wallet.wallet_id,
-                grant.grant_id,
-                str(grant.remaining),
-                str(grant.held),
-                grant.dormant,
-            )
+            f"{tenant}\x1f{wallet}\x1f{number}\x1f{kind}\x1f{asset}\x1f{atoms}\x1f{debit}\x1f{credit}"
+            f"\x1f{key}\x1f{grants}\x1f{parts}\x1f{stamps[time]}"
+            for (
+                tenant,
+                wallet,
+                number,
+                kind,
+                asset,
+                atoms,
+                debit,
+                credit,
+                key,
+                grants,
+                parts,
+                time,
+            ) in books.transfers
+        ]
+    )
+
+
+def _balances(books: Books, balances: Sequence[Balance], stamps: _Stamps) -> str:
+    return _ROW.join(
+        [
+            f"{b.wallet.tenant_id}\x1f{b.wallet.wallet_id}\x1f{b.asset}\x1f{b.credited}\x1f{b.debited}"
+            f"\x1f{b.held}\x1f{b.overdrawn}\x1f{b.held_unbacked}\x1f{b.dormant}\x1f{b.forced}"
+            f"\x1f{b.restricted_grants}\x1f{stamps[b.next_change]}\x1f{b.sequence}"
+            f"\x1f{stamps[b.change_time or books.clock]}\x1f{b.sequence_before}"
+            for b in balances
+        ]
+    )
+
+
+def _changed_grants(books: Books) -> str:
+    return _ROW.join(
+        [
+            f"{wallet.tenant_id}\x1f{wallet.wallet_id}\x1f{grant.grant_id}\x1f{grant.remaining}"
+            f"\x1f{grant.held}\x1f{grant.dormant}"
             for wallet, grant in books.changed_grants.values()
-        ],
-        6,
+        ]
     )
 
 
-def _new_grants(books: Books) -> Columns:
-    return _transposed(
+def _new_grants(books: Books, stamps: _Stamps) -> str:
+    return _ROW.join(
         [
-            (
-                balance.wallet.tenant_id,
-                balance.wallet_id,
-                grant.grant_id,
-                balance.asset,
-                grant.kind,
-                str(grant.amount),
-                str(grant.remaining),
-                str(grant.held),
-                grant.priority,
-                grant.breadth,
-                lists_of(grant.restrictions),
-                grant.effective_time,
-                grant.expire_time,
-                str(grant.cost_basis),
-                grant.cost_asset,
-                grant.source,
-                grant.request_id,
-                grant.create_time,
-                grant.dormant,
+            _FIELD.join(
+                [
+                    balance.wallet.tenant_id,
+                    balance.wallet_id,
+                    grant.grant_id,
+                    balance.asset,
+                    str(grant.kind),
+                    str(grant.amount),
+                    str(grant.remaining),
+                    str(grant.held),
+                    str(grant.priority),
+                    str(grant.breadth),
+                    lists_of(grant.restrictions),
+                    stamps[grant.effective_time],
+                    stamps[grant.expire_time],
+                    str(grant.cost_basis),
+                    grant.cost_asset,
+                    grant.source,
+                    grant.request_id,
+                    stamps[grant.create_time],
+                    str(grant.dormant),
+                ]
             )
             for balance, grant in books.new_grants
-        ],
-        19,
+        ]
     )
 
 
-def _changed_holds(books: Books) -> Columns:
-    return _transposed(
+def _changed_holds(holds: Sequence[Hold], stamps: _Stamps) -> str:
+    return _ROW.join(
         [
-            (
-                hold.tenant_id,
-                hold.hold_id,
-                str(hold.captured),
-                int(hold.state),
-                hold.end_time,
-                *_pins(hold),
-            )
-            for hold in books.changed_holds.values()
-            if not hold.is_new
-        ],
-        8,
+            f"{hold.tenant_id}\x1f{hold.hold_id}\x1f{hold.captured}\x1f{int(hold.state)}"
+            f"\x1f{_end(hold, stamps)}\x1f{_pins(hold)}"
+            for hold in holds
+        ]
     )
 
 
-def _new_holds(books: Books) -> Columns:
-    return _transposed(
+def _new_holds(holds: Sequence[Hold], stamps: _Stamps) -> str:
+    return _ROW.join(
         [
-            (
-                hold.tenant_id,
-                hold.hold_id,
-                hold.customer_id,
-                hold.wallet_id,
-                hold.asset,
-                str(hold.atoms),
-                str(hold.captured),
-                int(hold.state),
-                *hold.purpose,
-                hold.reference,
-                hold.request_id,
-                hold.create_time,
-                hold.expire_time,
-                hold.end_time,
-                _literal([wallet_id for wallet_id, _, _ in hold.shares]),
-                _literal([str(atoms) for _, atoms, _ in hold.shares]),
-                _literal([str(number) for _, _, number in hold.shares]),
-                *_pins(hold),
+            _FIELD.join(
+                [
+                    hold.tenant_id,
+                    hold.hold_id,
+                    hold.customer_id,
+                    hold.wallet_id or _NULL,
+                    hold.asset,
+                    str(hold.atoms),
+                    str(hold.captured),
+                    str(int(hold.state)),
+                    *hold.purpose,
+                    hold.reference,
+                    hold.request_id,
+                    stamps[hold.create_time],
+                    stamps[hold.expire_time],
+                    _end(hold, stamps),
+                    _literal([wallet_id for wallet_id, _, _ in hold.shares]),
+                    _literal([str(atoms) for _, atoms, _ in hold.shares]),
+                    _literal([str(number) for _, _, number in hold.shares]),
+                    _pins(hold),
+                ]
             )
-            for hold in books.changed_holds.values()
-            if hold.is_new
-        ],
-        22,
+            for hold in holds
+        ]
     )
 
 
-def _operations(books: Books) -> Columns:
-    return _transposed(
-        [(*before, encode(outcome), time) for *before, outcome, time in books.operations], 8
-    )
+def _end(hold: Hold, stamps: _Stamps) -> str:
+    return _NULL if hold.end_time is None else stamps[hold.end_time]
 
 
-def _pins(hold: Hold) -> tuple[str, str, str]:
-    return (
-        _literal([wallet_id for wallet_id, _, _ in hold.pins]),
-        _literal([grant_id or "NULL" for _, grant_id, _ in hold.pins]),
-        _literal([str(atoms) for _, _, atoms in hold.pins]),
-    )
+def _pins(hold: Hold) -> str:
+    """Three fields."""
+    wallets = _literal([wallet_id for wallet_id, _, _ in hold.pins])
+    grants = _literal([grant_id or "NULL" for _, grant_id, _ in hold.pins])
+    return f"{wallets}\x1f{grants}\x1f{_literal([str(atoms) for _, _, atoms in hold.pins])}"
 
 
 def _literal(values: Sequence[str]) -> str:
-    """A Postgres array of ids or numbers, which need no quotes: rows of a batch differ in length,
-    and an array of arrays may not."""
+    """A Postgres array of ids or numbers, which need no quotes."""
     return "{" + ",".join(values) + "}"
 
 
@@ -290,12 +308,8 @@ def _transposed(rows: Sequence[Sequence[Any]], width: int) -> Columns:
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[]] * width
 
 
-def _pairs(pairs: Iterable[tuple[str, str]]) -> tuple[list[str], list[str]]:
-    first, second = [], []
-    for one, other in pairs:
-        first.append(one)
-        second.append(other)
-    return first, second
+def _pairs(pairs: Iterable[tuple[str, str]]) -> str:
+    return _ROW.join([f"{first}\x1f{second}" for first, second in pairs])
 
 
 async def find_customers(

@@ -188,14 +188,15 @@ def _make_holds(books: Books, row: Any) -> None:
         amount,
         captured,
         state,
-        purpose,
+        meter,
+        feature,
+        product,
         reference,
         create_time,
         expire,
         shares,
         pins,
     ) in _rows(row, "h_"):
-        meter, feature, product = json.loads(purpose)
         books.holds[tenant, hold_id] = Hold(
             tenant,
             hold_id,
@@ -204,13 +205,16 @@ def _make_holds(books: Books, row: Any) -> None:
             asset,
             int(amount),
             int(captured),
-            HoldState(state),
+            _HOLD_STATES[state],
             (meter, feature, product),
             reference,
             create_time,
             expire,
-            [(w, int(a), s) for w, a, s in zip(*json.loads(shares), strict=True)],
-            [(w, g, int(a)) for w, g, a in zip(*json.loads(pins), strict=True)] if pins else [],
+            [(wallet, int(part), int(number)) for wallet, part, number in _triples(shares)],
+            [
+                (wallet, None if grant == "-" else grant, int(part))
+                for wallet, grant, part in _triples(pins)
+            ],
         )
 
 
@@ -233,6 +237,17 @@ def _make_rule(values: Row) -> Rule:
     )
 
 
+def _triples(text: str) -> Iterable[tuple[str, str, str]]:
+    """Three lists of one length: "w,w|g,g|1,2"; "||" where they are empty."""
+    if text == "||":
+        return ()
+    first, second, third = text.split("|")
+    if "," not in first:
+        return ((first, second, third),)
+    return zip(first.split(","), second.split(","), third.split(","), strict=True)
+
+
+_HOLD_STATES = {int(state): state for state in HoldState}
 _SHORTFALL_MODES = {int(mode): mode for mode in ShortfallMode}
 _WALLET_STATES = {int(state): state for state in WalletState}
 

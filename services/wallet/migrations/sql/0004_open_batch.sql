@@ -1,16 +1,24 @@
+-- Pairs of ids out of one text: rows parted by 1E, fields by 1F.
+CREATE FUNCTION wallet.id_pairs(list text) RETURNS TABLE (first_id text, second_id text)
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT split_part(pair, E'\x1f', 1), split_part(pair, E'\x1f', 2)
+      FROM string_to_table(list, E'\x1e') AS pair
+$$
+--;
 -- The first half of a money batch: lock, then look.
 --
 -- Locks the wallets that the batch's items touch, in key order, and only then reads the clock, what
 -- the batch's keys were answered before, balances, open grants, holds and recharge rules. It is
 -- volatile, so each statement has a snapshot of its own: what a lock waited for is seen.
 --
+-- Lists of ids are texts: rows parted by the record separator (1E), fields by the unit separator (1F),
+-- neither of which an id or key can hold. Each look-up is a lateral one, so that the plan is the same
+-- however small a table was when it was made: by the index, row by row of the list.
+--
 -- Grants come in burn order and at most p_grants_max of a balance, unless the balance has grants
 -- for some purposes only or one whose time has come: then all of them.
 CREATE FUNCTION wallet.open_batch(
-    p_customer_tenants text[], p_customers text[],
-    p_wallet_tenants text[], p_wallets text[],
-    p_hold_tenants text[], p_holds text[],
-    p_key_tenants text[], p_keys text[],
+    p_customers text, p_wallets text, p_holds text, p_keys text,
     p_assets text[],
     p_clock_tenants text[], p_clock_times timestamptz[],
     p_grants_max integer,
@@ -28,7 +36,7 @@ CREATE FUNCTION wallet.open_batch(
     OUT g_cost text[], OUT g_create_time timestamptz[], OUT g_dormant boolean[],
     OUT h_tenant text[], OUT h_id text[], OUT h_customer text[], OUT h_wallet text[],
     OUT h_asset text[], OUT h_amount text[], OUT h_captured text[], OUT h_state smallint[],
-    OUT h_purpose text[], OUT h_reference text[], OUT h_create_time timestamptz[],
+    OUT h_meter text[], OUT h_feature text[], OUT h_product text[], OUT h_reference text[], OUT h_create_time timestamptz[],
     OUT h_expire timestamptz[], OUT h_shares text[], OUT h_pins text[],
     OUT k_tenant text[], OUT k_key text[], OUT k_fingerprint bytea[], OUT k_outcome text[],
     OUT r_tenant text[], OUT r_wallet text[], OUT r_asset text[], OUT r_threshold text[],
@@ -63,41 +71,56 @@ BEGIN
       INTO tenants, wallet_ids, w_tenant, w_id, w_customer, w_priority, w_restrictions, w_mode,
            w_late, w_state
       FROM (
-          SELECT w.* FROM wallets AS w
-           WHERE (w.tenant_id, w.wallet_id) IN (
-               SELECT c.tenant_id, c.wallet_id
-                 FROM unnest(p_customer_tenants, p_customers) AS i (tenant, customer)
-                 JOIN wallets AS c ON c.tenant_id = i.tenant::uuid AND c.customer_id = i.customer
-               UNION ALL
-               SELECT i.tenant::uuid, i.wallet::uuid
-                 FROM unnest(p_wallet_tenants, p_wallets) AS i (tenant, wallet)
-           )
-           ORDER BY w.tenant_id, w.wallet_id
-           FOR UPDATE OF w
-      ) AS s;
+          SELECT i.tenant_id, i.wallet_id FROM (
+              SELECT c.tenant_id, c.wallet_id
+                FROM id_pairs(p_customers) AS i
+               CROSS JOIN LATERAL (
+                   SELECT w.tenant_id, w.wallet_id FROM wallets AS w
+                    WHERE w.tenant_id = i.first_id::uuid AND w.customer_id = i.second_id
+                   OFFSET 0
+               ) AS c
+              UNION
+              SELECT i.first_id::uuid, i.second_id::uuid FROM id_pairs(p_wallets) AS i
+          ) AS i
+          ORDER BY i.tenant_id, i.wallet_id
+      ) AS k
+     CROSS JOIN LATERAL (
+         SELECT w.* FROM wallets AS w
+          WHERE w.tenant_id = k.tenant_id AND w.wallet_id = k.wallet_id
+            FOR UPDATE
+     ) AS s;
 
     clock := clock_timestamp();
 
-    SELECT array_agg(i.tenant), array_agg(i.key), array_agg(o.fingerprint), array_agg(o.outcome)
+    SELECT array_agg(i.first_id), array_agg(i.second_id), array_agg(o.fingerprint),
+           array_agg(o.outcome)
       INTO k_tenant, k_key, k_fingerprint, k_outcome
-      FROM unnest(p_key_tenants, p_keys) AS i (tenant, key)
-      JOIN operations AS o ON o.tenant_id = i.tenant::uuid AND o.request_id = i.key;
+      FROM id_pairs(p_keys) AS i
+     CROSS JOIN LATERAL (
+         SELECT u.fingerprint, u.outcome FROM operations AS u
+          WHERE u.tenant_id = i.first_id::uuid AND u.request_id = i.second_id
+         OFFSET 0
+     ) AS o;
 
-    IF cardinality(p_holds) > 0 THEN
+    IF p_holds <> '' THEN
         SELECT array_agg(h.tenant_id::text), array_agg(h.hold_id::text), array_agg(h.customer_id),
                array_agg(h.wallet_id::text), array_agg(h.asset), array_agg(h.amount::text),
                array_agg(h.captured::text), array_agg(h.state),
-               array_agg(json_build_array(h.meter, h.feature, h.product)::text),
+               array_agg(h.meter), array_agg(h.feature), array_agg(h.product),
                array_agg(h.reference), array_agg(h.create_time), array_agg(h.expire_time),
-               array_agg(json_build_array(
-                   h.share_wallets, h.share_atoms::text[], h.share_sequences)::text),
-               array_agg(CASE WHEN h.state = 1 THEN json_build_array(
-                   h.pin_wallets, h.pin_grants, h.pin_atoms::text[])::text END)
+               array_agg(concat_ws('|', array_to_string(h.share_wallets, ','),
+                   array_to_string(h.share_atoms, ','), array_to_string(h.share_sequences, ','))),
+               array_agg(concat_ws('|', array_to_string(h.pin_wallets, ','),
+                   array_to_string(h.pin_grants, ',', '-'), array_to_string(h.pin_atoms, ',')))
           INTO h_tenant, h_id, h_customer, h_wallet, h_asset, h_amount, h_captured, h_state,
-               h_purpose, h_reference, h_create_time, h_expire, h_shares, h_pins
-          FROM (SELECT DISTINCT u.tenant::uuid AS tenant_id, u.hold::uuid AS hold_id
-                  FROM unnest(p_hold_tenants, p_holds) AS u (tenant, hold)) AS i
-          JOIN holds AS h ON h.tenant_id = i.tenant_id AND h.hold_id = i.hold_id;
+               h_meter, h_feature, h_product, h_reference, h_create_time, h_expire, h_shares,
+               h_pins
+          FROM id_pairs(p_holds) AS i
+         CROSS JOIN LATERAL (
+             SELECT u.* FROM holds AS u
+              WHERE u.tenant_id = i.first_id::uuid AND u.hold_id = i.second_id::uuid
+             OFFSET 0
+         ) AS h;
     END IF;
 
     IF tenants IS NULL THEN
@@ -113,7 +136,11 @@ BEGIN
       INTO b_tenant, b_wallet, b_asset, b_credited, b_debited, b_held, b_overdrawn, b_unbacked,
            b_dormant, b_floor, b_forced, b_restricted, b_next_change, b_sequence, b_change_time
       FROM unnest(tenants, wallet_ids) AS i (tenant_id, wallet_id)
-      JOIN balances AS b ON b.tenant_id = i.tenant_id AND b.wallet_id = i.wallet_id;
+     CROSS JOIN LATERAL (
+         SELECT u.* FROM balances AS u
+          WHERE u.tenant_id = i.tenant_id AND u.wallet_id = i.wallet_id
+         OFFSET 0
+     ) AS b;
 
     SELECT array_agg(g.listed), array_agg(g.tenant_id::text), array_agg(g.wallet_id::text),
            array_agg(g.asset), array_agg(g.grant_id::text), array_agg(g.kind),
@@ -146,12 +173,22 @@ BEGIN
           UNION ALL
           -- What the batch's holds pin, wherever it stands in the order.
           SELECT false, p.*
-            FROM unnest(h_tenant, h_pins) AS h (tenant, pins)
-           CROSS JOIN LATERAL json_array_elements_text(h.pins::json -> 0)
-                 WITH ORDINALITY AS pw (wallet, position)
-           CROSS JOIN LATERAL (SELECT (h.pins::json -> 1) ->> (pw.position - 1)::int) AS pg (id)
-            JOIN grants AS p ON p.tenant_id = h.tenant::uuid AND p.wallet_id = pw.wallet::uuid
-                            AND p.grant_id = pg.id::uuid
+            FROM (SELECT DISTINCT h.tenant_id, u.wallet_id, u.grant_id
+                    FROM id_pairs(p_holds) AS i
+                   CROSS JOIN LATERAL (
+                       SELECT o.tenant_id, o.pin_wallets, o.pin_grants FROM holds AS o
+                        WHERE o.tenant_id = i.first_id::uuid AND o.hold_id = i.second_id::uuid
+                       OFFSET 0
+                   ) AS h
+                   CROSS JOIN LATERAL unnest(h.pin_wallets, h.pin_grants)
+                         AS u (wallet_id, grant_id)
+                 ) AS h
+           CROSS JOIN LATERAL (
+               SELECT u.* FROM grants AS u
+                WHERE u.tenant_id = h.tenant_id AND u.wallet_id = h.wallet_id
+                  AND u.grant_id = h.grant_id
+               OFFSET 0
+           ) AS p
       ) AS g;
 
     SELECT array_agg(r.tenant_id::text), array_agg(r.wallet_id::text), array_agg(r.asset),
@@ -164,16 +201,29 @@ BEGIN
            r_price_scale, r_cap, r_method, r_generation, r_in_flight, r_pause, r_month,
            r_month_bought, r_scale
       FROM unnest(tenants, wallet_ids) AS i (tenant_id, wallet_id)
-      JOIN recharge_rules AS r ON r.tenant_id = i.tenant_id AND r.wallet_id = i.wallet_id
-      JOIN assets AS s ON s.tenant_id = r.tenant_id AND s.code = r.asset
-     WHERE r.enabled;
+     CROSS JOIN LATERAL (
+         SELECT u.* FROM recharge_rules AS u
+          WHERE u.tenant_id = i.tenant_id AND u.wallet_id = i.wallet_id AND u.enabled
+         OFFSET 0
+     ) AS r
+     CROSS JOIN LATERAL (
+         SELECT u.scale FROM assets AS u WHERE u.tenant_id = r.tenant_id AND u.code = r.asset
+         OFFSET 0
+     ) AS s;
 
     SELECT array_agg(a.tenant_id::text), array_agg(a.wallet_id::text), array_agg(a.asset),
            array_agg(a.threshold::text), array_agg(a.armed), array_agg(s.scale)
       INTO a_tenant, a_wallet, a_asset, a_threshold, a_armed, a_scale
       FROM unnest(tenants, wallet_ids) AS i (tenant_id, wallet_id)
-      JOIN balance_alerts AS a ON a.tenant_id = i.tenant_id AND a.wallet_id = i.wallet_id
-      JOIN assets AS s ON s.tenant_id = a.tenant_id AND s.code = a.asset;
+     CROSS JOIN LATERAL (
+         SELECT u.* FROM balance_alerts AS u
+          WHERE u.tenant_id = i.tenant_id AND u.wallet_id = i.wallet_id
+         OFFSET 0
+     ) AS a
+     CROSS JOIN LATERAL (
+         SELECT u.scale FROM assets AS u WHERE u.tenant_id = a.tenant_id AND u.code = a.asset
+         OFFSET 0
+     ) AS s;
 END $$
 --;
 -- All open grants of some balances of a batch that is under way, where the first few did not do.

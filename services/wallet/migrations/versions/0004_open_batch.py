@@ -16,5 +16,6 @@ FUNCTIONS = ("open_batch", "list_open_grants")
 def upgrade() -> None:
     for statement in statements("0004_open_batch.sql"):
         op.execute(statement)
+    op.execute("GRANT EXECUTE ON FUNCTION wallet.id_pairs(text) TO wallet_ledger")
     for signature in FUNCTIONS:
         own(op, "wallet", signature, "wallet_ledger", "wallet_app")

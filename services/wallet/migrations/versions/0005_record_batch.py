@@ -16,5 +16,6 @@ FUNCTIONS = ("record_batch", "record_signals")
 def upgrade() -> None:
     for statement in statements("0005_record_batch.sql"):
         op.execute(statement)
+    op.execute("GRANT EXECUTE ON FUNCTION wallet.fields(text) TO wallet_ledger")
     for signature in FUNCTIONS:
         own(op, "wallet", signature, "wallet_ledger", "wallet_app")
