@@ -18,6 +18,7 @@ from invoicing.documents.operations import compile_pdf
 from invoicing.invoices.domain.charge import BilledSource, SourceKind, due_charges
 from invoicing.invoices.domain.document import Draft, draft_of, issue
 from invoicing.invoices.domain.line import Consumption
+from invoicing.invoices.rpc import PAGE_BYTES_MAX, _as_many_as_fit
 from invoicing.sellers.domain import Seller
 from invoicing.subscriptions.domain import (
     AnchorMode,
@@ -31,6 +32,7 @@ from invoicing.taxes.domain import TaxRate
 from kernel.money import Amount, Asset
 from kernel.period import Every, Period, Unit, parse_zone
 from rating import State
+from tollgate.invoicing.v1 import invoice_pb2
 
 # The same examples in every run of the tests.
 claims = settings(derandomize=True, deadline=None, database=None, max_examples=150)
@@ -277,3 +279,13 @@ def test_the_same_invoice_is_set_in_the_same_bytes() -> None:
         drawn(subscription, [], START), UUID(int=5), Seller("S"), 1, START, Amount(USD, 0)
     )
     assert compile_pdf(invoice) == compile_pdf(invoice)
+
+
+def test_a_page_of_long_invoices_holds_as_many_as_fit() -> None:
+    long = invoice_pb2.Invoice(currency="x" * (PAGE_BYTES_MAX // 2))
+    short = invoice_pb2.Invoice(currency="USD")
+    endless = invoice_pb2.Invoice(currency="x" * (2 * PAGE_BYTES_MAX))
+    assert _as_many_as_fit([short] * 1_000) == [short] * 1_000
+    assert _as_many_as_fit([long, long, short]) == [long]
+    assert _as_many_as_fit([endless, short]) == [endless]
+    assert _as_many_as_fit([]) == []

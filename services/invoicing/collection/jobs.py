@@ -34,6 +34,8 @@ SOURCE_KIND = "invoice"  # of the payments that this service asks for
 AT_ONCE = 8  # questions to the gateway under way; each waits for a provider
 IDLE_PAUSE_SECONDS = 0.2
 AWAY_PAUSE_SECONDS = 1.0
+# Between looks at tenants of whom nothing is due by the machine's clock: their own may be ahead.
+PLANNED_SECONDS = 2.0
 PAYMENT_SECONDS = 15.0  # a provider may take its time; what it then has not said is asked again
 
 # Pauses of the machine's clock before one invoice is looked at again.
@@ -56,6 +58,7 @@ class Collector:
         self._clocks = clocks
         self._recharges = RechargeEnds(database, peers)
         self._woken = asyncio.Event()
+        self._look_at_planned = 0.0
 
     def wake(self) -> None:
         """Look at once: something was issued."""
@@ -78,8 +81,12 @@ class Collector:
 
     async def work_once(self) -> int:
         """One round over every tenant with something to collect; returns how much was done."""
+        present = asyncio.get_running_loop().time()
+        all_planned = present >= self._look_at_planned
+        if all_planned:
+            self._look_at_planned = present + PLANNED_SECONDS
         async with self._database.unscoped() as connection:
-            tenants = await store.list_tenants_to_collect(connection)
+            tenants = await store.list_tenants_to_collect(connection, all_planned=all_planned)
         worked = 0
         for tenant_id in tenants:
             try:

@@ -8,8 +8,9 @@ from uuid import UUID
 from chassis.database import Connection
 
 
-async def list_tenants_to_collect(connection: Connection) -> list[UUID]:
-    rows = await connection.fetch("SELECT * FROM tenants_to_collect()")
+async def list_tenants_to_collect(connection: Connection, *, all_planned: bool) -> list[UUID]:
+    """Whose work is due by the machine's clock, or planned at all."""
+    rows = await connection.fetch("SELECT * FROM tenants_to_collect($1)", all_planned)
     return [row[0] for row in rows]
 
 

@@ -18,6 +18,8 @@ from invoicing.runs.wire import render_progress, render_run
 from kernel.errors import NotFound
 from tollgate.invoicing.v1 import invoice_pb2 as pb
 
+PAGE_BYTES_MAX = 3 * 1024 * 1024  # of an answer that may have four
+
 
 class InvoiceServicer:
     """Invoices: previewed, listed, rendered, collected, and the runs that issue them."""
@@ -52,11 +54,10 @@ class InvoiceServicer:
             found = await store.list_invoices(
                 tx, call.tenant_id, customer_id, before, page.size + 1
             )
-        shown = found[: page.size]
-        more = len(found) > page.size
+        shown = _as_many_as_fit([render_invoice(stored) for stored in found[: page.size]])
+        more = len(found) > len(shown)
         return pb.ListInvoicesResponse(
-            invoices=[render_invoice(stored) for stored in shown],
-            next_page_token=next_token(str(shown[-1].invoice.invoice_id)) if more else "",
+            invoices=shown, next_page_token=next_token(shown[-1].invoice_id) if more else ""
         )
 
     async def RenderInvoice(
@@ -109,3 +110,14 @@ class InvoiceServicer:
         async with self._database.transaction(call.tenant_id) as tx:
             progress = await get_progress(tx, call.tenant_id, run_id)
         return pb.GetBillingRunResponse(run=render_progress(progress))
+
+
+def _as_many_as_fit(invoices: list[pb.Invoice]) -> list[pb.Invoice]:
+    """The first of them that one answer can carry; always one, where there is any."""
+    room, shown = PAGE_BYTES_MAX, 0
+    for invoice in invoices:
+        room -= invoice.ByteSize()
+        if room < 0 and shown:
+            break
+        shown += 1
+    return invoices[:shown]

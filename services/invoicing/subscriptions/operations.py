@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from uuid import UUID
@@ -31,6 +31,8 @@ from kernel.ids import new_id
 from kernel.money import Amount, round_to_atoms
 from kernel.period import parse_zone
 
+BACKDATED_DAYS_MAX = 3_660  # ten years: every period since then is billed at once
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -52,6 +54,8 @@ async def create_subscription(
     plan = await get_published(tx, tenant_id, wish.plan_code, wish.plan_version)
     _check_currency(plan, customer)
     start = wish.start_time or now
+    if start < now - timedelta(days=BACKDATED_DAYS_MAX):
+        raise InvalidValue("start_time", f"is more than {BACKDATED_DAYS_MAX} days ago")
     subscription = Subscription(
         subscription_id=new_id(now),
         customer_id=customer.customer_id,

@@ -266,13 +266,19 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = invoicing, pg_temp AS $$
 $$
 """
 
+# Whose work is due by the machine's clock; with `all_planned`, also whose work is planned for
+# later, which a tenant on a test clock may have reached.
 TENANTS_TO_COLLECT = """
-CREATE FUNCTION invoicing.tenants_to_collect() RETURNS SETOF uuid
+CREATE FUNCTION invoicing.tenants_to_collect(all_planned boolean) RETURNS SETOF uuid
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = invoicing, pg_temp AS $$
-    SELECT tenant_id FROM invoice WHERE next_attempt_time IS NOT NULL
-    UNION SELECT tenant_id FROM invoice WHERE ask_open
-    UNION SELECT tenant_id FROM invoice WHERE dunning_state = 'WAITING_FOR_CUSTOMER'
-    UNION SELECT tenant_id FROM top_up WHERE state IN ('GRANTING', 'FAILING')
+    SELECT tenant_id FROM invoice
+     WHERE next_attempt_time <= CASE WHEN all_planned THEN 'infinity' ELSE clock_timestamp() END
+       AND claim_end_time <= clock_timestamp()
+    UNION SELECT tenant_id FROM invoice WHERE ask_open AND claim_end_time <= clock_timestamp()
+    UNION SELECT tenant_id FROM top_up
+     WHERE state IN ('GRANTING', 'FAILING') AND next_try_time <= clock_timestamp()
+    UNION SELECT tenant_id FROM invoice
+     WHERE all_planned AND dunning_state = 'WAITING_FOR_CUSTOMER'
 $$
 """
 
@@ -330,5 +336,5 @@ def upgrade() -> None:
     for function in (TENANTS, TENANTS_TO_COLLECT, TENANTS_TO_BILL):
         op.execute(function)
     own(op, "invoicing", "tenants_with_runs()", SWEEPER, APP)
-    own(op, "invoicing", "tenants_to_collect()", SWEEPER, APP)
+    own(op, "invoicing", "tenants_to_collect(boolean)", SWEEPER, APP)
     own(op, "invoicing", "tenants_to_bill(timestamptz)", SWEEPER, APP)
