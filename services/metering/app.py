@@ -28,6 +28,9 @@ from metering.settlement.jobs import Recovery
 from metering.settlement.operations import Settlement
 from tollgate.metering.v1 import event_pb2, gate_pb2, meter_pb2, usage_pb2
 
+# One, so that a batch is as large as the moment's load: measured, two cost a quarter more CPU.
+GATE_LANES = 1
+
 
 @asynccontextmanager
 async def open_app(platform: Platform) -> AsyncIterator[App]:
@@ -39,7 +42,7 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
     wallet = Wallet(platform.peers)
     settlement = Settlement(database, wallet, meters)
     ingest = Ingest(database, meters, cards, wallet, settlement, settings.lanes)
-    gate = Gate(database, meters, cards, wallet, settings.lanes)
+    gate = Gate(database, meters, cards, wallet, GATE_LANES)
     recovery = Recovery(database, settlement, settings.recovery_seconds)
     bindings = [
         bind(MeterService(database), meter_pb2.DESCRIPTOR.services_by_name["MeterService"]),

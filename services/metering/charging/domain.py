@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 from uuid import UUID
@@ -9,6 +10,7 @@ from uuid import UUID
 from kernel.errors import Kind, Refusal
 
 EVENTS_PER_BATCH_MAX = 4_096  # 12 bits of a receipt id
+DEBITS_PER_CALL_MAX = 1_000  # as many as the wallet takes
 LINES_PER_EVENT_MAX = 200  # of the 255 that 8 bits can number; releases of holds take the rest
 
 _EVENT_SHIFT = 8
@@ -122,3 +124,19 @@ class AssetUnknown(Refusal):
 
     def __init__(self, code: str) -> None:
         super().__init__(f"no asset {code!r}", what="asset", name=code)
+
+
+def chunks_of(debits: Sequence[Debit]) -> list[Sequence[Debit]]:
+    """Cut debits into calls of at most 1000 without parting a group."""
+    if len(debits) <= DEBITS_PER_CALL_MAX:
+        return [debits] if debits else []
+    chunks: list[Sequence[Debit]] = []
+    start = 0
+    while len(debits) - start > DEBITS_PER_CALL_MAX:
+        end = start + DEBITS_PER_CALL_MAX
+        while debits[end].group and debits[end].group == debits[end - 1].group:
+            end -= 1
+        chunks.append(debits[start:end])
+        start = end
+    chunks.append(debits[start:])
+    return chunks

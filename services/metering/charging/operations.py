@@ -11,7 +11,14 @@ from uuid import UUID
 from chassis.call import Call
 from chassis.peers import Peers
 from kernel.errors import Kind, Refusal
-from metering.charging.domain import Debit, Held, HoldRequest, Posted, Refused
+from metering.charging.domain import (
+    Debit,
+    Held,
+    HoldRequest,
+    Posted,
+    Refused,
+    chunks_of,
+)
 from metering.charging.wire import (
     parse_debit_outcome,
     parse_hold_outcome,
@@ -25,7 +32,6 @@ from tollgate.wallet.v1 import (
     wallet_service_pb2_grpc,
 )
 
-DEBITS_PER_CALL_MAX = 1_000
 HOLDS_PER_CALL_MAX = 1_000
 DEBIT_SECONDS_MAX = 5.0  # then the recovery job goes on, by key
 ASSET_PAGE_SIZE = 1_000
@@ -144,19 +150,3 @@ class Wallet:
             if refusal.kind in (Kind.UNAVAILABLE, Kind.UNKNOWN_OUTCOME, Kind.EXHAUSTED):
                 raise WalletAway(f"the wallet: {refusal.message}", what="wallet") from refusal
             raise WalletRefusedCall(f"{refusal.reason}: {refusal.message}") from refusal
-
-
-def chunks_of(debits: Sequence[Debit]) -> list[Sequence[Debit]]:
-    """Cut debits into calls of at most 1000 without parting a group."""
-    if len(debits) <= DEBITS_PER_CALL_MAX:
-        return [debits] if debits else []
-    chunks: list[Sequence[Debit]] = []
-    start = 0
-    while len(debits) - start > DEBITS_PER_CALL_MAX:
-        end = start + DEBITS_PER_CALL_MAX
-        while debits[end].group and debits[end].group == debits[end - 1].group:
-            end -= 1
-        chunks.append(debits[start:end])
-        start = end
-    chunks.append(debits[start:])
-    return chunks
