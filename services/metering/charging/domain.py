@@ -93,6 +93,34 @@ class Refused(NamedTuple):
     facts: dict[str, str]
 
 
+class InsufficientFunds(Refusal):
+    """Funds do not suffice."""
+
+    reason = "INSUFFICIENT_FUNDS"
+
+    def __init__(self, asset: str, available: str, needed: str) -> None:
+        super().__init__(
+            f"{available} {asset} are available, {needed} are needed",
+            asset=asset,
+            available=available,
+            needed=needed,
+        )
+
+
+class ChargeRefused(Refusal):
+    """The wallet refused a charge or a hold for another reason than funds."""
+
+    reason = "CHARGE_REFUSED"
+
+    def __init__(self, cause: Refused) -> None:
+        super().__init__(cause.message, **{**cause.facts, "wallet_reason": cause.reason})
+
+
+def refused(refusal: Refusal) -> Refused:
+    """A refusal as a value, to be answered beside others."""
+    return Refused(refusal.reason, refusal.message, dict(refusal.facts))
+
+
 class HoldRequest(NamedTuple):
     """Funds to set aside."""
 

@@ -16,11 +16,12 @@ from kernel.ids import new_id
 from kernel.money import format_atoms, parse_atoms
 from metering.charging.domain import AssetUnknown, Held, HoldRequest, OverUse, Refused
 from metering.charging.operations import Wallet
-from metering.events.domain.event import AuthorizationEnded, CustomerUnknown
+from metering.events.domain.event import CustomerUnknown
 from metering.events.domain.matching import PricedMeasure, UsageKey
 from metering.gate import store
 from metering.gate.domain.authorization import (
     Authorization,
+    AuthorizationEnded,
     AuthorizationState,
     Hold,
     Reservation,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from chassis.call import Call
 from chassis.wire import parse_text, parse_uuid
 from kernel.errors import InvalidValue, Kind, Refusal
-from metering.events.domain.event import BatchTooLarge, refused
+from metering.charging.domain import refused
+from metering.events.domain.event import BatchTooLarge
 from metering.events.wire import ID_MAX
 from metering.gate.operations import Ask, Gate
 from metering.gate.wire import (

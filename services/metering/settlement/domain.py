@@ -8,13 +8,15 @@ from uuid import UUID
 
 from metering.charging.domain import (
     Capture,
+    ChargeRefused,
     Debit,
     OverUse,
     Posted,
     Refused,
     charge_of,
+    refused,
 )
-from metering.gate.domain.authorization import Authorization
+from metering.gate.domain.authorization import Authorization, AuthorizationEnded
 
 RELEASES_UNTIL = 255  # releases of holds are numbered up to here, above all charges
 
@@ -127,9 +129,6 @@ def _translate(cause: Refused, event: Chargeable) -> Refused:
     if cause.reason == "INSUFFICIENT_FUNDS":
         return cause
     if cause.reason == "HOLD_ENDED" and event.authorization is not None:
-        facts = {
-            "authorization_id": str(event.authorization.authorization_id),
-            "state": cause.facts.get("state", ""),
-        }
-        return Refused("AUTHORIZATION_ENDED", cause.message, facts)
-    return Refused("CHARGE_REFUSED", cause.message, {**cause.facts, "wallet_reason": cause.reason})
+        state = cause.facts.get("state", "")
+        return refused(AuthorizationEnded(event.authorization.authorization_id, state))
+    return refused(ChargeRefused(cause))

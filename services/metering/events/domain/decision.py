@@ -12,13 +12,16 @@ from uuid import UUID
 
 from metering.charging.domain import receipt_of
 from metering.events.domain.event import (
-    AuthorizationEnded,
     AuthorizationMismatch,
     AuthorizationUnknown,
     Event,
 )
 from metering.events.domain.matching import Match, PricedMeasure, UsageKey
-from metering.gate.domain.authorization import Authorization, AuthorizationState
+from metering.gate.domain.authorization import (
+    Authorization,
+    AuthorizationEnded,
+    AuthorizationState,
+)
 from metering.meters.domain import Aggregation
 from metering.ratecards.domain import Entry
 from metering.usage.domain import Running, text_of

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from kernel.errors import Kind, Refusal
-from metering.charging.domain import Refused
+from metering.charging.domain import Refused, refused
 
 BACKDATE = timedelta(days=35)
 AHEAD = timedelta(seconds=300)
@@ -191,23 +191,6 @@ class AuthorizationMismatch(Refusal):
         )
 
 
-class AuthorizationEnded(Refusal):
-    """The authorization has ended."""
-
-    reason = "AUTHORIZATION_ENDED"
-    kind = Kind.PRECONDITION
-
-    def __init__(self, authorization_id: UUID, state: str, field: str = "") -> None:
-        where = {"field": field} if field else {}
-        before = f"{field}: " if field else ""
-        super().__init__(
-            f"{before}the authorization is {state}",
-            authorization_id=authorization_id,
-            state=state,
-            **where,
-        )
-
-
 def check_time(instant: datetime, now: datetime, field: str) -> None:
     """Raise EventTimeOutOfRange unless the instant is in the window around now."""
     if not now - BACKDATE <= instant <= now + AHEAD:
@@ -229,11 +212,6 @@ def event_key(event_id: str) -> UUID:
     # Version and variant as RFC 9562 §5.8 has them for ids of one's own making.
     bits = bits & ~(0xF << 76) | 0x8 << 76
     return UUID(int=bits & ~(0x3 << 62) | 0x2 << 62)
-
-
-def refused(refusal: Refusal) -> Refused:
-    """A refusal as a value, to be answered beside others."""
-    return Refused(refusal.reason, refusal.message, dict(refusal.facts))
 
 
 def invalid(event_id: str, refusal: Refusal) -> Outcome:

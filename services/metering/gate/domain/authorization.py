@@ -7,6 +7,7 @@ from enum import Enum
 from typing import NamedTuple
 from uuid import UUID
 
+from kernel.errors import Kind, Refusal
 from metering.charging.domain import OverUse, Refused
 
 
@@ -61,3 +62,20 @@ class Authorization(NamedTuple):
         if self.state is AuthorizationState.OPEN and self.expire_time <= now:
             return AuthorizationState.EXPIRED
         return self.state
+
+
+class AuthorizationEnded(Refusal):
+    """The authorization has ended."""
+
+    reason = "AUTHORIZATION_ENDED"
+    kind = Kind.PRECONDITION
+
+    def __init__(self, authorization_id: UUID, state: str, field: str = "") -> None:
+        where = {"field": field} if field else {}
+        before = f"{field}: " if field else ""
+        super().__init__(
+            f"{before}the authorization is {state}",
+            authorization_id=authorization_id,
+            state=state,
+            **where,
+        )

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+from kernel.errors import Refusal
 from kernel.money import RoundingMode, round_to_atoms
-from metering.charging.domain import Refused
+from metering.charging.domain import ChargeRefused, InsufficientFunds, Refused, refused
 from metering.events.domain.decision import INVOICE_SCALE, begin_running
+from metering.events.domain.event import CustomerUnknown
 from metering.events.domain.matching import (
     PricedMeasure,
     UsageKey,
@@ -156,44 +158,45 @@ def funds_of(priced: Iterable[PricedEstimate]) -> dict[str, Needed]:
     return needed
 
 
+class CustomerSuspended(Refusal):
+    """The customer's usage is suspended."""
+
+    reason = "CUSTOMER_SUSPENDED"
+
+    def __init__(self, customer_id: str) -> None:
+        super().__init__(f"usage of {customer_id!r} is suspended", customer_id=customer_id)
+
+
+class NotEntitled(Refusal):
+    """The customer's plan does not grant it. Facts: feature, or the event's name."""
+
+    reason = "NOT_ENTITLED"
+
+    def __init__(self, customer_id: str, **what: str) -> None:
+        told = " and ".join(f"{kind} {name!r}" for kind, name in what.items())
+        super().__init__(f"{customer_id!r} is not granted {told}", customer_id=customer_id, **what)
+
+
 def entitlement_faults(card: RateCard | None, customer_id: str, feature: str) -> list[Refused]:
     """Why the customer may not use anything, or not this feature; empty where it may."""
-    facts = {"customer_id": customer_id}
     if card is None:
-        return [Refused("CUSTOMER_UNKNOWN", f"no customer {customer_id!r}", facts)]
+        return [refused(CustomerUnknown("customer_id", customer_id))]
     faults = []
     if card.suspended:
-        faults.append(
-            Refused("CUSTOMER_SUSPENDED", f"usage of {customer_id!r} is suspended", facts)
-        )
+        faults.append(refused(CustomerSuspended(customer_id)))
     if feature and feature not in card.features:
-        faults.append(
-            Refused(
-                "NOT_ENTITLED",
-                f"{customer_id!r} is not granted feature {feature!r}",
-                {**facts, "feature": feature},
-            )
-        )
+        faults.append(refused(NotEntitled(customer_id, feature=feature)))
     return faults
 
 
 def not_offered(customer_id: str, event_name: str) -> Refused:
     """No price of the customer's covers such usage."""
-    return Refused(
-        "NOT_ENTITLED",
-        f"{customer_id!r} has no price for events named {event_name!r}",
-        {"customer_id": customer_id, "event": event_name},
-    )
+    return refused(NotEntitled(customer_id, event=event_name))
 
 
-def short_of_funds(refused: Refused, asset: str, needed: str) -> Refused:
+def short_of_funds(cause: Refused, asset: str, needed: str) -> Refused:
     """The wallet's no to a hold, as a reason of the gate's."""
-    if refused.reason in ("INSUFFICIENT_FUNDS", "NO_WALLET"):
-        available = refused.facts.get("available", "0")
-        return Refused(
-            "INSUFFICIENT_FUNDS",
-            f"{available} {asset} are available, {needed} are needed",
-            {"asset": asset, "available": available, "needed": needed},
-        )
-    facts = {**refused.facts, "wallet_reason": refused.reason}
-    return Refused("CHARGE_REFUSED", refused.message, facts)
+    if cause.reason in ("INSUFFICIENT_FUNDS", "NO_WALLET"):
+        available = cause.facts.get("available", "0")
+        return refused(InsufficientFunds(asset, available, needed))
+    return refused(ChargeRefused(cause))
