@@ -5,7 +5,7 @@ from __future__ import annotations
 from chassis.call import Call
 from tollgate.wallet.v1 import ledger_service_pb2 as pb
 from wallet.assets.operations import Scales
-from wallet.debits.wire import group_debits, read_debit, render_debit
+from wallet.debits.wire import fill_debit, group_debits, read_debit
 from wallet.ledger.domain.items import DebitItem
 from wallet.ledger.domain.outcomes import Outcome
 from wallet.ledger.operations import Ledger
@@ -35,6 +35,8 @@ class DebitService:
         outcomes: dict[int, Outcome] = dict(refused)
         for bundle, answered in zip(bundles, answers, strict=True):
             outcomes.update(zip(bundle, answered, strict=True))
-        return pb.PostDebitsResponse(
-            outcomes=[render_debit(outcomes[i]) for i in range(len(items))]
-        )
+        response = pb.PostDebitsResponse()
+        add = response.outcomes.add
+        for position in range(len(items)):
+            fill_debit(add(), outcomes[position])
+        return response

@@ -7,7 +7,6 @@ from datetime import datetime
 
 from kernel.errors import InvalidValue, Refusal
 from kernel.money import format_atoms
-from tollgate.type.v1 import amount_pb2
 from tollgate.wallet.v1 import ledger_service_pb2 as pb
 from wallet.ledger.domain.items import DebitItem
 from wallet.ledger.domain.outcomes import Outcome, Posted, Refused
@@ -22,7 +21,6 @@ from wallet.ledger.wire import (
     parse_purpose,
     parse_reference,
     render_refusal,
-    render_shares,
     unexpected,
 )
 
@@ -117,21 +115,31 @@ def read_debit(
         return Refused.by(refusal)
 
 
-def render_debit(outcome: Outcome) -> pb.DebitOutcome:
+def fill_debit(answer: pb.DebitOutcome, outcome: Outcome) -> None:
+    """Write an outcome into its place in the answer: messages made apart would be copied there,
+    level by level, at twice the cost."""
     if isinstance(outcome, Posted):
-        scale = outcome.scale
-        return pb.DebitOutcome(
-            debit=pb.Debit(
-                amount=amount_pb2.Amount(
-                    asset=outcome.asset, value=format_atoms(outcome.atoms, scale)
-                ),
-                shortfall=format_atoms(outcome.shortfall, scale),
-                shares=render_shares(outcome.shares, scale),
-                available=format_atoms(outcome.available, scale),
-                late=outcome.late,
-            ),
-            replayed=outcome.replayed,
-        )
-    if isinstance(outcome, Refused):
-        return pb.DebitOutcome(refusal=render_refusal(outcome), replayed=outcome.replayed)
-    raise unexpected(outcome)
+        _fill_posted(answer.debit, outcome)
+    elif isinstance(outcome, Refused):
+        answer.refusal.CopyFrom(render_refusal(outcome))
+    else:
+        raise unexpected(outcome)
+    if outcome.replayed:
+        answer.replayed = True
+
+
+def _fill_posted(debit: pb.Debit, outcome: Posted) -> None:
+    scale = outcome.scale
+    amount = debit.amount
+    amount.asset = outcome.asset
+    amount.value = value = format_atoms(outcome.atoms, scale)
+    debit.shortfall = format_atoms(outcome.shortfall, scale) if outcome.shortfall else "0"
+    shares = debit.shares
+    for wallet_id, atoms, number in outcome.shares:
+        share = shares.add()
+        share.wallet_id = wallet_id
+        share.value = value if atoms == outcome.atoms else format_atoms(atoms, scale)
+        share.sequence = number
+    debit.available = format_atoms(outcome.available, scale)
+    if outcome.late:
+        debit.late = True

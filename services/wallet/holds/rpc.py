@@ -10,14 +10,14 @@ from chassis.database import Database
 from kernel.errors import NotFound, Refusal
 from tollgate.wallet.v1 import ledger_service_pb2 as pb
 from wallet.assets.operations import Scales
-from wallet.debits.wire import render_debit
+from wallet.debits.wire import fill_debit
 from wallet.holds import store
 from wallet.holds.wire import (
+    fill_held,
+    fill_hold,
     parse_capture,
     parse_hold,
     parse_void,
-    render_held,
-    render_hold,
 )
 from wallet.ledger.domain.items import Item
 from wallet.ledger.domain.outcomes import Outcome, Refused
@@ -44,7 +44,10 @@ class HoldService:
         outcomes = await self._apply(
             request.items, lambda item: parse_hold(item, tenant_id, scales, now)
         )
-        return pb.PlaceHoldsResponse(outcomes=[render_held(outcome) for outcome in outcomes])
+        response = pb.PlaceHoldsResponse()
+        for outcome in outcomes:
+            fill_held(response.outcomes.add(), outcome)
+        return response
 
     async def CaptureHolds(
         self, request: pb.CaptureHoldsRequest, call: Call
@@ -55,7 +58,10 @@ class HoldService:
         outcomes = await self._apply(
             request.items, lambda item: parse_capture(item, tenant_id, places, now)
         )
-        return pb.CaptureHoldsResponse(outcomes=[render_debit(outcome) for outcome in outcomes])
+        response = pb.CaptureHoldsResponse()
+        for outcome in outcomes:
+            fill_debit(response.outcomes.add(), outcome)
+        return response
 
     async def VoidHolds(self, request: pb.VoidHoldsRequest, call: Call) -> pb.VoidHoldsResponse:
         check_count(len(request.items))
@@ -64,7 +70,10 @@ class HoldService:
         outcomes = await self._apply(
             request.items, lambda item: parse_void(item, tenant_id, places, now)
         )
-        return pb.VoidHoldsResponse(outcomes=[render_held(outcome) for outcome in outcomes])
+        response = pb.VoidHoldsResponse()
+        for outcome in outcomes:
+            fill_held(response.outcomes.add(), outcome)
+        return response
 
     async def GetHold(self, request: pb.GetHoldRequest, call: Call) -> pb.GetHoldResponse:
         hold_id = parse_id(request.hold_id, "hold_id")
@@ -72,7 +81,9 @@ class HoldService:
             hold = await store.find_hold(tx, call.tenant_id, hold_id, clock_of(call))
         if hold is None:
             raise NotFound("hold", hold_id)
-        return pb.GetHoldResponse(hold=render_hold(hold))
+        response = pb.GetHoldResponse()
+        fill_hold(response.hold, hold)
+        return response
 
     async def _apply(self, items: Iterable[W], parse: Callable[[W], Item]) -> list[Outcome]:
         """Parse and apply items; those that do not parse are refused in their place."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from chassis.wire import render_time
 from kernel.errors import InvalidValue
 from kernel.money import format_atoms
-from tollgate.type.v1 import amount_pb2
 from tollgate.wallet.v1 import ledger_pb2
 from tollgate.wallet.v1 import ledger_service_pb2 as pb
 from wallet.ledger.domain.items import CaptureItem, HoldItem, VoidItem
@@ -27,7 +25,6 @@ from wallet.ledger.wire import (
     parse_reference,
     parse_value,
     render_refusal,
-    render_shares,
     unexpected,
 )
 
@@ -113,27 +110,34 @@ def _parse_time_to_live(item: pb.HoldItem) -> timedelta:
     raise InvalidValue("time_to_live", "is not between 1 second and 7 days")
 
 
-def render_held(outcome: Outcome) -> pb.HoldOutcome:
+def fill_held(answer: pb.HoldOutcome, outcome: Outcome) -> None:
+    """Write an outcome into its place in the answer."""
     if isinstance(outcome, Held):
-        return pb.HoldOutcome(
-            hold=render_hold(outcome),
-            replayed=outcome.replayed,
-            available=format_atoms(outcome.available, outcome.scale),
-        )
-    if isinstance(outcome, Refused):
-        return pb.HoldOutcome(refusal=render_refusal(outcome), replayed=outcome.replayed)
-    raise unexpected(outcome)
+        fill_hold(answer.hold, outcome)
+        answer.available = format_atoms(outcome.available, outcome.scale)
+    elif isinstance(outcome, Refused):
+        answer.refusal.CopyFrom(render_refusal(outcome))
+    else:
+        raise unexpected(outcome)
+    if outcome.replayed:
+        answer.replayed = True
 
 
-def render_hold(hold: Held) -> ledger_pb2.Hold:
-    return ledger_pb2.Hold(
-        hold_id=hold.hold_id,
-        customer_id=hold.customer_id,
-        amount=amount_pb2.Amount(asset=hold.asset, value=format_atoms(hold.atoms, hold.scale)),
-        captured=format_atoms(hold.captured, hold.scale),
-        state=ledger_pb2.HoldState.ValueType(int(hold.state)),
-        expire_time=render_time(hold.expire_time),
-        reference=hold.reference,
-        shares=render_shares(hold.shares, hold.scale),
-        create_time=render_time(hold.create_time),
-    )
+def fill_hold(message: ledger_pb2.Hold, hold: Held) -> None:
+    """Write a hold into its place."""
+    scale = hold.scale
+    message.hold_id = hold.hold_id
+    message.customer_id = hold.customer_id
+    amount = message.amount
+    amount.asset = hold.asset
+    amount.value = value = format_atoms(hold.atoms, scale)
+    message.captured = format_atoms(hold.captured, scale) if hold.captured else "0"
+    message.state = ledger_pb2.HoldState.ValueType(int(hold.state))
+    message.expire_time.FromDatetime(hold.expire_time)
+    message.reference = hold.reference
+    for wallet_id, atoms, number in hold.shares:
+        share = message.shares.add()
+        share.wallet_id = wallet_id
+        share.value = value if atoms == hold.atoms else format_atoms(atoms, scale)
+        share.sequence = number
+    message.create_time.FromDatetime(hold.create_time)

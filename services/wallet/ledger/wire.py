@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 
 from google.protobuf.message import Message
@@ -12,11 +12,10 @@ from google.protobuf.message import Message
 from chassis.call import Call
 from chassis.wire import parse_asset_code, parse_text, parse_uuid
 from kernel.errors import InvalidValue, Kind, Refusal
-from kernel.money import INTEGER_DIGITS_MAX, format_atoms, parse_atoms
+from kernel.money import INTEGER_DIGITS_MAX, parse_atoms
 from tollgate.type.v1 import amount_pb2, refusal_pb2
-from tollgate.wallet.v1 import ledger_pb2
 from tollgate.wallet.v1 import ledger_service_pb2 as pb
-from wallet.ledger.domain.outcomes import Outcome, Refused, Share
+from wallet.ledger.domain.outcomes import Outcome, Refused
 from wallet.ledger.domain.values import NO_PURPOSE, OverCapture, Purpose
 
 ITEMS_MAX = 1_000
@@ -143,15 +142,6 @@ def parse_over_capture(value: int) -> OverCapture:
 
 def render_refusal(refused: Refused) -> refusal_pb2.Refusal:
     return refusal_pb2.Refusal(reason=refused.reason, message=refused.message, facts=refused.facts)
-
-
-def render_shares(shares: Sequence[Share], scale: int) -> list[ledger_pb2.WalletShare]:
-    return [
-        ledger_pb2.WalletShare(
-            wallet_id=wallet_id, value=format_atoms(atoms, scale), sequence=number
-        )
-        for wallet_id, atoms, number in shares
-    ]
 
 
 def unexpected(outcome: Outcome) -> Unexpected:
