@@ -47,10 +47,12 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
     bindings = [
         bind(MeterService(database), meter_pb2.DESCRIPTOR.services_by_name["MeterService"]),
         bind(
-            EventService(database, ingest, meters, platform.clocks),
+            EventService(database, ingest, meters, platform.clocks, platform.metrics),
             event_pb2.DESCRIPTOR.services_by_name["EventService"],
         ),
-        bind(GateService(gate), gate_pb2.DESCRIPTOR.services_by_name["GateService"]),
+        bind(
+            GateService(gate, platform.metrics), gate_pb2.DESCRIPTOR.services_by_name["GateService"]
+        ),
         bind(UsageService(database, meters), usage_pb2.DESCRIPTOR.services_by_name["UsageService"]),
     ]
     jobs = [

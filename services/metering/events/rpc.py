@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from chassis.call import Call, Environment
 from chassis.clocks import TenantClocks
 from chassis.database import Database
+from chassis.metrics import Metrics
 from chassis.paging import next_token, parse_page
 from kernel.errors import NotFound, Refusal
 from metering.charging.domain import batch_of
@@ -31,9 +32,17 @@ class EventService:
     """Answers the RPCs of tollgate.metering.v1.EventService."""
 
     def __init__(
-        self, database: Database, ingest: Ingest, meters: Meters, clocks: TenantClocks
+        self,
+        database: Database,
+        ingest: Ingest,
+        meters: Meters,
+        clocks: TenantClocks,
+        metrics: Metrics,
     ) -> None:
         self._database = database
+        self._metrics = metrics
+        self._accepted = metrics.events_accepted_total.of()
+        self._repeated = metrics.events_duplicate_total.of()
         self._ingest = ingest
         self._meters = meters
         self._clocks = clocks
@@ -70,12 +79,26 @@ class EventService:
             except Refusal as refusal:
                 faults[index] = invalid(message.event_id, refusal)
         outcomes = await self._ingest.take(arrivals)
-        if not faults:
-            return outcomes
-        answered = iter(outcomes)
-        return [
-            faults[index] if index in faults else next(answered) for index in range(len(messages))
-        ]
+        if faults:
+            answered = iter(outcomes)
+            outcomes = [
+                faults[index] if index in faults else next(answered)
+                for index in range(len(messages))
+            ]
+        self._count(outcomes)
+        return outcomes
+
+    def _count(self, outcomes: Sequence[Outcome]) -> None:
+        accepted = repeated = 0
+        for outcome in outcomes:
+            if outcome.duplicate:
+                repeated += 1
+            elif outcome.refusal is None:
+                accepted += 1
+            else:
+                self._metrics.events_rejected_total.of(outcome.refusal.reason).add()
+        self._accepted.add(accepted)
+        self._repeated.add(repeated)
 
     async def GetEvent(
         self, request: event_pb2.GetEventRequest, call: Call

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 from chassis.call import Call
+from chassis.metrics import Metrics
 from chassis.wire import parse_text, parse_uuid
 from kernel.errors import InvalidValue, Kind, Refusal
 from metering.charging.domain import refused
@@ -25,13 +28,24 @@ REQUESTS_MAX = 1_000
 class GateService:
     """Answers the RPCs of tollgate.metering.v1.GateService."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, metrics: Metrics) -> None:
         self._gate = gate
+        self._durations = metrics.authorize_duration_seconds.of()
+        self._answers = {
+            answer: metrics.authorizations_total.of(answer) for answer in ("allowed", "denied")
+        }
 
     async def AuthorizeUsage(
         self, request: gate_pb2.AuthorizeUsageRequest, call: Call
     ) -> gate_pb2.AuthorizeUsageResponse:
-        return render_answer(await self._gate.authorize(parse_ask(request, call)))
+        started = time.perf_counter()
+        response = render_answer(await self._gate.authorize(parse_ask(request, call)))
+        self._durations.observe(time.perf_counter() - started)
+        self._count(response)
+        return response
+
+    def _count(self, response: gate_pb2.AuthorizeUsageResponse) -> None:
+        self._answers["denied" if response.HasField("denied") else "allowed"].add()
 
     async def AuthorizeUsageBatch(
         self, request: gate_pb2.AuthorizeUsageBatchRequest, call: Call
@@ -50,11 +64,12 @@ class GateService:
             except InvalidValue as error:
                 responses.append(render_denial([refused(error.inside(f"requests[{index}]"))]))
         answers = iter(await self._gate.authorize_many(asks))
-        return gate_pb2.AuthorizeUsageBatchResponse(
-            responses=[
-                _render(next(answers)) if response is None else response for response in responses
-            ]
-        )
+        answered = [
+            _render(next(answers)) if response is None else response for response in responses
+        ]
+        for response in answered:
+            self._count(response)
+        return gate_pb2.AuthorizeUsageBatchResponse(responses=answered)
 
     async def EstimateUsage(
         self, request: gate_pb2.EstimateUsageRequest, call: Call
