@@ -17,6 +17,7 @@ from gateway.providers.plan import (
     Answer,
     Call,
     Charge,
+    Delivery,
     Login,
     Look,
     Phase,
@@ -188,17 +189,19 @@ def test_a_signature_holds_for_the_very_bytes_it_was_made_for(
 ) -> None:
     body = json.dumps({"id": "ntf_1", "kind": "ping", "noise": noise.hex()}).encode()
     signature = sign(body, secret, NOW)
-    good = read_notification({"sandbox-signature": signature}, body, [b"old", secret], NOW)
+    signed = {"sandbox-signature": signature}
+    good = read_notification(Delivery(signed, body, [b"old", secret], NOW), LOGIN)
     assert good.authentic
     place = data.draw(st.integers(0, len(body) - 1))
     tampered = bytearray(body)
     tampered[place] ^= 1 << bit
-    bad = read_notification({"sandbox-signature": signature}, bytes(tampered), [secret], NOW)
+    bad = read_notification(Delivery(signed, bytes(tampered), [secret], NOW), LOGIN)
     assert not bad.authentic
-    assert not read_notification({}, body, [secret], NOW).authentic
-    assert not read_notification({"sandbox-signature": signature}, body, [], NOW).authentic
+    assert not read_notification(Delivery({}, body, [secret], NOW), LOGIN).authentic
+    assert not read_notification(Delivery(signed, body, [], NOW), LOGIN).authentic
 
 
 @given(st.text(max_size=60))
 def test_no_header_whatever_breaks_the_reading_of_a_notification(header: str) -> None:
-    assert not read_notification({"sandbox-signature": header}, b"{}", [b"s"], NOW).authentic
+    delivery = Delivery({"sandbox-signature": header}, b"{}", [b"s"], NOW)
+    assert not read_notification(delivery, LOGIN).authentic

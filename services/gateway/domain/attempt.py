@@ -147,6 +147,7 @@ class Attempt:
     decline_class: DeclineClass | None = None
     action: NextAction | None = None
     told: frozenset[State] = frozenset()  # states that a message has told of
+    capture_later: bool = False  # the provider is told to reserve only
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,15 @@ def step(state: State, finding: Finding) -> Step | None:
     return TABLE[state].get(finding)
 
 
+def finding_of(attempt: Attempt, outcome: Outcome) -> Finding:
+    """What an outcome says about this very attempt, where its words depend on what was asked."""
+    if outcome.takes_itself and not attempt.capture_later:
+        return Finding.SUCCEEDED if outcome.finding is Finding.AUTHORIZED else outcome.finding
+    if outcome.undoes_success and attempt.state is State.SUCCEEDED:
+        return Finding.REVERSED if outcome.finding is Finding.DECLINED else outcome.finding
+    return outcome.finding
+
+
 def apply(
     attempt: Attempt,
     outcome: Outcome,
@@ -193,7 +203,7 @@ def apply(
     named = attempt
     if outcome.provider_payment_id and not attempt.provider_payment_id:
         named = replace(attempt, provider_payment_id=outcome.provider_payment_id)
-    found = step(attempt.state, outcome.finding)
+    found = step(attempt.state, finding_of(attempt, outcome))
     if found is None:
         return Applied(attempt.state, named)
     if attempt.state not in LIVE and asked_in not in (None, attempt.state):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kernel.currency import currency
+from kernel.currency import MINOR_DIGITS, currency
 from kernel.errors import InvalidValue, Kind, Refusal
-from kernel.money import ATOMS_MAX, Amount, parse_decimal
+from kernel.money import ATOMS_MAX, Amount, Asset, parse_decimal
 
 
 class AmountNotRepresentable(Refusal):
@@ -50,3 +50,24 @@ def to_provider_units(amount: Amount, minor_digits: int) -> int:
     if rest:
         raise AmountNotRepresentable(amount.value, amount.asset.code, minor_digits)
     return units
+
+
+def from_provider_units(units: object, code: object, minor_digits: int) -> Amount | None:
+    """An amount as a provider states it; None where it states none that can be relied on.
+
+    `units` may be an integer or its decimal text. Signs are the caller's.
+    """
+    if isinstance(units, str) and units.isascii() and units.isdigit() and len(units) <= 20:
+        units = int(units)
+    if not isinstance(units, int) or isinstance(units, bool) or units < 0:
+        return None
+    digits = MINOR_DIGITS.get(code) if isinstance(code, str) else None
+    if digits is None or not isinstance(code, str):
+        return None
+    shift = minor_digits - digits
+    if shift <= 0:
+        factor: int = 10**-shift
+        return Amount(Asset(code, digits), units * factor)
+    divisor: int = 10**shift
+    atoms, rest = divmod(units, divisor)
+    return None if rest else Amount(Asset(code, digits), atoms)

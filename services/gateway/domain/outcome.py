@@ -70,6 +70,7 @@ class Outcome:
 
     finding: Finding
     provider_payment_id: str = ""
+    provider_refund_id: str = ""
     stated: Amount | None = None
     decline_code: str = ""
     decline_class: DeclineClass | None = None
@@ -77,6 +78,10 @@ class Outcome:
     basis: Basis = Basis.STATED
     retryable: bool = False  # a REJECTED that another try, or another provider, may pass
     detail: str = ""  # for people: which sentence of the answer decided
+    # An AUTHORIZED that the provider takes by itself where it was not told to wait: SUCCEEDED then.
+    takes_itself: bool = False
+    # A DECLINED that may come after a success, whose money then went back: REVERSED then.
+    undoes_success: bool = False
 
 
 # Findings that say money moved or will; before one is believed from a notification, it is read.

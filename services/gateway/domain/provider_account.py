@@ -62,6 +62,9 @@ class Capabilities:
     idempotency: Idempotency = Idempotency.NONE
     key_window: timedelta = timedelta(0)
     lookup: Lookup = Lookup.NONE
+    refund_idempotency: Idempotency = Idempotency.NONE  # by the same `key_window`
+    refund_read_by_id: bool = False
+    refund_lookup: Lookup = Lookup.NONE
     visibility: timedelta = timedelta(0)  # how long a new object may stay unseen by a look-up
     list_changes: bool = False
     notification_auth: NotificationAuth = NotificationAuth.NONE
@@ -79,6 +82,7 @@ class ProviderAccount:
     endpoint: str  # where its API answers; empty: the provider's own address
     state: ProviderAccountState
     create_time: datetime
+    merchant: str = ""  # the merchant's own name there, where calls must state it
     secret_reference: str = field(default="", repr=False)
     notification_secret_reference: str = field(default="", repr=False)
 

@@ -17,7 +17,7 @@ from gateway.accounts.store import find_provider_account, find_tenant
 from gateway.attempts.operations import Recorder, TenantNow, Work
 from gateway.attempts.store import find_attempt, lock_operation
 from gateway.collection.operations import Collector
-from gateway.domain.attempt import step
+from gateway.domain.attempt import finding_of, step
 from gateway.domain.card_data import scrub
 from gateway.domain.outcome import UNCLEAR, Witness, as_evidence
 from gateway.domain.provider_account import NotificationAuth, ProviderAccount
@@ -31,7 +31,7 @@ from gateway.notifications.domain import (
 )
 from gateway.providers.driver import Played
 from gateway.providers.lines import Lines
-from gateway.providers.plan import Item, Provider, Reading
+from gateway.providers.plan import Delivery, Item, Provider, Reading
 from kernel.clock import Clock
 from kernel.ids import new_id
 
@@ -52,7 +52,6 @@ class Receipt:
 
 
 NO_SUCH_ACCOUNT = Receipt(404)
-REFUSED = Receipt(401)
 
 
 class NotYet(Exception):
@@ -94,15 +93,15 @@ class NotificationOperations:
             account = await find_provider_account(tx, tenant_id, provider_account_id)
         if account is None:
             return NO_SUCH_ACCOUNT
-        provider, _ = self._lines.of(account)
+        provider, line = self._lines.of(account)
         if provider.read_notification is None:
             return NO_SUCH_ACCOUNT
         now = self.clock.now()
         secrets = self._lines.notification_secrets(account)
-        reading = provider.read_notification(headers, body, secrets, now)
+        reading = provider.read_notification(Delivery(headers, body, secrets, now), line.login)
         if not reading.authentic:
             await self._refuse(tenant_id, account, headers, body, reading.why, now)
-            return REFUSED
+            return Receipt(provider.refusal_status)
         await self._keep(tenant_id, account, headers, body, reading, now)
         return Receipt(*provider.acknowledgement)
 
@@ -201,7 +200,7 @@ class NotificationOperations:
                 )
             return NotificationState.IGNORED
         played = Played(item.outcome, ())
-        if step(work.attempt.state, item.outcome.finding) is not None:
+        if step(work.attempt.state, finding_of(work.attempt, item.outcome)) is not None:
             played = await self._verified(work, played)
         tenant_now = await self._tenant_now(tenant_id)
         async with self._database.transaction(tenant_id) as tx:

@@ -17,7 +17,6 @@ from gateway.attempts.operations import Work
 from gateway.attempts.store import insert_attempt, insert_operation
 from gateway.collection.operations import Collector
 from gateway.domain.attempt import Attempt, State
-from gateway.domain.currency import to_provider_units
 from gateway.domain.method import MethodNotUsable, PaymentMethod
 from gateway.domain.payment import DECLINES_WINDOW, Payment, PaymentState, check_retry
 from gateway.domain.provider_account import check_takes_payments
@@ -128,7 +127,7 @@ class PaymentOperations:
         assert account is not None, "a method has a provider account"
         provider, line = self._lines.of(account)
         check_takes_payments(account, provider.capabilities(line.login))
-        to_provider_units(payment.amount, provider.minor_digits(payment.amount))
+        provider.units(payment.amount)
         attempt = Attempt(
             attempt_id=new_id(now),
             payment_id=payment.payment_id,

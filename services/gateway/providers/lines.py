@@ -44,26 +44,31 @@ class Lines:
         """An account's provider, and the line to it."""
         provider = find_provider(account.provider)
         own_address = self._own_addresses.get(provider.name, "")
-        default = own_address or next(iter(sorted(provider.origins)), "")
+        endpoint = account.endpoint or own_address or provider.endpoint
         login = Login(
             account.provider_account_id,
-            account.endpoint or default,
+            endpoint,
             self._notification_url(account.provider_account_id),
+            account.merchant,
         )
         secrets = {
             API_SECRET: partial(self._read, account.secret_reference),
             NOTIFICATION_SECRET: partial(self._newest_notification_secret, account),
         }
-        return provider, Line(account, login, allowed_origins(provider, own_address), secrets)
+        origins = allowed_origins(provider, own_address, endpoint)
+        return provider, Line(account, login, origins, secrets)
 
     def notification_secrets(self, account: ProviderAccount) -> list[bytes]:
-        """The secrets that a notification of the account may be signed with.
+        """The secrets that a notification of the account may be signed with, one a line.
 
+        Two during rotation. A provider that wants Basic credentials too has them as a line of
+        their own, "user:password".
         An account without a reference has one that follows from the deployment's own secret, for
         providers that are told the secret with each request. Raises SecretMissing.
         """
         if account.notification_secret_reference:
-            return [self._read(account.notification_secret_reference)]
+            lines = self._read(account.notification_secret_reference).splitlines()
+            return [line.strip() for line in lines if line.strip()]
         if not self._service_secret:
             raise SecretMissing("the deployment has no secret to derive one from")
         name = f"notification:{account.provider_account_id}".encode()

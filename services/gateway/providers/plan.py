@@ -9,16 +9,72 @@ state and reads no clock, so a test plays it with scripted answers:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import Enum
-from typing import Any, TypeAlias
-from uuid import UUID
+from typing import Any, TypeAlias, TypeVar
 
 from gateway.domain.outcome import Basis, DeclineClass, Finding, Outcome
 from gateway.domain.provider_account import Capabilities
+from gateway.providers.commands import (
+    Cancel,
+    Capture,
+    Changes,
+    Charge,
+    CustomerLink,
+    CustomerMethods,
+    Delivery,
+    Detach,
+    Item,
+    Login,
+    Look,
+    LookRefund,
+    LookSession,
+    NewCustomer,
+    NewSession,
+    PayoutLines,
+    Reading,
+    Refund,
+    Session,
+    Since,
+    StoredMethod,
+)
 from kernel.money import Amount
+
+__all__ = [
+    "API_SECRET",
+    "CALL_SECONDS",
+    "CHARGE_SECONDS",
+    "NOTIFICATION_SECRET",
+    "Answer",
+    "Asked",
+    "Basic",
+    "Bearer",
+    "Call",
+    "Cancel",
+    "Capture",
+    "Charge",
+    "Delivery",
+    "Item",
+    "Login",
+    "Look",
+    "LookRefund",
+    "Note",
+    "Phase",
+    "Plan",
+    "Provider",
+    "Reading",
+    "Refund",
+    "Reply",
+    "SecretHandle",
+    "Silence",
+    "Steps",
+    "ask",
+    "keep",
+    "play",
+    "read_failure",
+    "rejected",
+]
 
 CALL_SECONDS = 20.0
 CHARGE_SECONDS = 30.0  # banks answer slowly, and a charge given up is a charge to look for
@@ -107,93 +163,59 @@ class Silence:
     cause: str
 
 
+T = TypeVar("T")
 Reply: TypeAlias = Answer | Silence
-Plan: TypeAlias = Generator[Call | Note, Reply | None, Outcome]
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """What a plan may know of the provider account that it speaks for."""
-
-    provider_account_id: UUID
-    endpoint: str
-    notification_url: str = ""  # where notifications of this account are taken; empty: nowhere
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """Charge a stored method while the customer is away."""
-
-    reference: str  # the attempt's id, ≤ 40 characters of [A-Za-z0-9_-]
-    key: str
-    amount: Amount
-    provider_token: str
-    customer_id: str
-    description: str
-    time: datetime  # the attempt's own; the same in every repeat
-    notes: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Look for a payment by the provider's id or by our reference."""
-
-    reference: str
-    amount: Amount
-    provider_payment_id: str = ""
-    customer_id: str = ""
-    time: datetime | None = None
-    notes: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One thing that a notification tells: unique by id within its provider account."""
-
-    id: str
-    kind: str
-    reference: str = ""
-    provider_payment_id: str = ""
-    outcome: Outcome | None = None  # None: of a kind that says nothing about a payment
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A notification, read. Where it is not authentic, `why` says so and there are no items."""
-
-    authentic: bool
-    items: tuple[Item, ...] = ()
-    why: str = ""
+Steps: TypeAlias = Generator[Call | Note, Reply | None, T]
+Plan: TypeAlias = Steps[Outcome]
+# A plan for something other than a payment: the thing itself, or why it was not to be had.
+Asked: TypeAlias = Steps[T | Outcome]
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A provider as a table of plans. What a capability does not declare is None."""
+    """A provider as a table of plans. What its capabilities do not declare is None.
+
+    `origins` are scheme://host[:port]; a "*" stands for letters, digits and "-" within one label,
+    where each merchant has a host of its own. Empty: only as the deployment configures it.
+    """
 
     name: str
-    origins: frozenset[str]  # scheme://host[:port] it may be called at; empty: only as configured
+    origins: frozenset[str]
     capabilities: Callable[[Login], Capabilities]
-    minor_digits: Callable[[Amount], int]  # decimal places of its own minor unit
+    # An amount in the provider's own minor units; raises AmountNotRepresentable.
+    units: Callable[[Amount], int]
     charge: Callable[[Charge, Login], Plan]
+    endpoint: str = ""  # where it answers unless its account says otherwise; empty: must be said
     read: Callable[[Look, Login], Plan] | None = None
     find: Callable[[Look, Login], Plan] | None = None
-    read_notification: (
-        Callable[[Mapping[str, str], bytes, Sequence[bytes], datetime], Reading] | None
-    ) = None
+    capture: Callable[[Capture, Login], Plan] | None = None
+    cancel: Callable[[Cancel, Login], Plan] | None = None
+    refund: Callable[[Refund, Login], Plan] | None = None
+    read_refund: Callable[[LookRefund, Login], Plan] | None = None
+    find_refund: Callable[[LookRefund, Login], Plan] | None = None
+    create_customer: Callable[[NewCustomer, Login], Asked[CustomerLink]] | None = None
+    create_session: Callable[[NewSession, Login], Asked[Session]] | None = None
+    read_session: Callable[[LookSession, Login], Asked[Session]] | None = None
+    list_methods: Callable[[CustomerMethods, Login], Asked[tuple[StoredMethod, ...]]] | None = None
+    detach_method: Callable[[Detach, Login], Plan] | None = None  # CANCELED: it is gone
+    list_changes: Callable[[Since, Login], Asked[Changes]] | None = None
+    list_payout_lines: Callable[[Since, Login], Asked[PayoutLines]] | None = None
+    read_notification: Callable[[Delivery, Login], Reading] | None = None
     # From a stored body that was authentic when it came, without a look at its signature.
     read_items: Callable[[bytes], tuple[Item, ...]] | None = None
     acknowledgement: tuple[int, bytes] = (200, b"")
+    refusal_status: int = 401  # what a notification that is not authentic is answered
     declines: Mapping[str, DeclineClass] = field(default_factory=dict)
 
 
-def ask(call: Call) -> Generator[Call | Note, Reply | None, Reply]:
+def ask(call: Call) -> Steps[Reply]:
     """Yield a call and give back its reply: `reply = yield from ask(Call("GET", …))`."""
     reply = yield call
     assert reply is not None, "the driver answers every call"
     return reply
 
 
-def keep(name: str, value: str) -> Generator[Call | Note, Reply | None, None]:
+def keep(name: str, value: str) -> Steps[None]:
     """Yield a note; when this returns, the note is committed."""
     yield Note(name, value)
 
@@ -227,7 +249,14 @@ def _rejected(basis: Basis, detail: str) -> Outcome:
     )
 
 
-def play(plan: Plan, *replies: Reply) -> Outcome:
+def rejected(code: str, detail: str = "", decline_class: DeclineClass | None = None) -> Outcome:
+    """A request that the provider refused for a reason of its own: it had no effect."""
+    return Outcome(
+        Finding.REJECTED, decline_code=code, decline_class=decline_class, detail=detail or code
+    )
+
+
+def play(plan: Steps[T], *replies: Reply) -> T:
     """Run a plan against scripted replies, one for each call; notes are passed over.
 
     Raises ValueError where the script and the plan's calls do not match in number.
@@ -240,8 +269,8 @@ def play(plan: Plan, *replies: Reply) -> Outcome:
         except StopIteration as end:
             if next(script, None) is not None:
                 raise ValueError("the plan ended before the script did") from None
-            outcome: Outcome = end.value
-            return outcome
+            result: T = end.value
+            return result
         send = None
         if isinstance(step, Call):
             send = next(script, None)

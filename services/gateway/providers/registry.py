@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -34,11 +35,18 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname.lower()}:{port or standard}"
 
 
-def allowed_origins(provider: Provider, own_address: str) -> frozenset[str]:
-    """Where a provider may be called: its module's origins, or the address configured for it."""
-    configured = {origin_of(own_address)} if own_address else set()
-    stated = {origin_of(each) for each in provider.origins}
-    return frozenset((stated | configured) - {""})
+def allowed_origins(provider: Provider, own_address: str, endpoint: str = "") -> frozenset[str]:
+    """Where a provider may be called: its module's origins, or the address configured for it.
+
+    An endpoint's own origin is among them where it is one of those that "*" stands for.
+    """
+    origin, allowed = origin_of(endpoint), {origin_of(own_address)}
+    for stated in provider.origins:
+        if "*" not in stated:
+            allowed.add(origin_of(stated))
+        elif re.fullmatch(re.escape(stated).replace(r"\*", "[a-z0-9-]{1,63}") + ":443", origin):
+            allowed.add(origin)
+    return frozenset(allowed - {""})
 
 
 def check_endpoint(provider: Provider, own_address: str, endpoint: str) -> None:
@@ -46,8 +54,8 @@ def check_endpoint(provider: Provider, own_address: str, endpoint: str) -> None:
 
     An endpoint is sent by tenants: without this rule it would reach into the operator's network.
     """
-    allowed = allowed_origins(provider, own_address)
-    if not endpoint and not allowed:
+    allowed = allowed_origins(provider, own_address, endpoint)
+    if not endpoint and not own_address and not provider.endpoint:
         raise InvalidValue("endpoint", f"no address of {provider.name} is configured here")
     if endpoint and origin_of(endpoint) not in allowed:
         raise InvalidValue("endpoint", f"is no address of {provider.name}")

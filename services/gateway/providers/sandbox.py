@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -23,6 +23,7 @@ from gateway.providers.plan import (
     Answer,
     Call,
     Charge,
+    Delivery,
     Item,
     Login,
     Look,
@@ -146,21 +147,19 @@ def find(look: Look, login: Login) -> Plan:
     return (taken or outcomes)[0]
 
 
-def read_notification(
-    headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes], now: datetime
-) -> Reading:
+def read_notification(delivery: Delivery, login: Login) -> Reading:
     """Check `Sandbox-Signature: t=<unix>,v1=<hex HMAC-SHA-256 over "t.body">` and read the body."""
-    header = headers.get(SIGNATURE_HEADER, "")
+    header, body = delivery.headers.get(SIGNATURE_HEADER, ""), delivery.body
     if not header:
         return Reading(False, why="no signature")
     parts = dict(part.partition("=")[::2] for part in header.split(","))
     stamp, signature = parts.get("t", ""), parts.get("v1", "")
     if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= 10):
         return Reading(False, why="no time in the signature")
-    if abs(now - datetime.fromtimestamp(int(stamp), UTC)) > SIGNATURE_WINDOW:
+    if abs(delivery.now - datetime.fromtimestamp(int(stamp), UTC)) > SIGNATURE_WINDOW:
         return Reading(False, why="the signature's time is too far from now")
     signed = stamp.encode() + b"." + body
-    expected = [hmac.new(secret, signed, hashlib.sha256).hexdigest() for secret in secrets]
+    expected = [hmac.new(secret, signed, hashlib.sha256).hexdigest() for secret in delivery.secrets]
     # Every secret is tried, so that the time taken does not tell which one fits.
     matches = [hmac.compare_digest(each.encode(), signature.encode()) for each in expected]
     if not any(matches):
@@ -276,7 +275,7 @@ PROVIDER = Provider(
     name=NAME,
     origins=frozenset(),
     capabilities=capabilities,
-    minor_digits=lambda amount: amount.asset.scale,
+    units=lambda amount: to_provider_units(amount, amount.asset.scale),
     charge=charge,
     read=read,
     find=find,
