@@ -114,6 +114,19 @@ async def test_a_grant_waits_for_its_time(timed: TimedClient) -> None:
     assert await timed.verify() == []
 
 
+async def test_debt_is_settled_by_the_grant_that_wakes(timed: TimedClient) -> None:
+    wallet_id = await timed.overdraft_wallet("50")
+    await timed.grant(wallet_id, "30", effective_time=_stamp(NEXT_MONTH))
+    await timed.debit("20")
+    (balance,) = await timed.balances()
+    assert (balance.debt, balance.dormant, balance.available) == ("20", "30", "30")
+    await timed.advance(NEXT_MONTH)
+    assert (await timed.debit("1")).debit.available == "59"
+    (balance,) = await timed.balances()
+    assert (balance.debt, balance.dormant, balance.available) == ("0", "0", "59")
+    assert await timed.verify() == []
+
+
 async def test_what_a_hold_pins_of_an_expired_grant_is_captured_and_does_not_return(
     timed: TimedClient,
 ) -> None:
