@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -145,10 +144,7 @@ class Running:
         if not self.from_wallet:
             return value, 0
         if self._tab is None:
-            atoms = atoms_of(
-                self._of_quantity(self.quantity), self._unit, self.scale, RoundingMode.HALF_UP
-            )
-            return value, self._ask(atoms - self.asked)
+            return value, self._ask(self._cost(self.quantity) - self.asked)
         delta = self._tab.add(self._usage(value, properties, event_time))
         atoms = self._ask(delta)
         self._tab.charged_atoms = self.asked
@@ -166,14 +162,12 @@ class Running:
         if self.is_maximum:
             reserved = 0
             value = max(value - self.quantity, 0)
-        state = self.state()
-        asked = self.asked
         if self.is_plain:
-            state = replace(state, quantity=state.quantity + reserved + value)
-            asked += held
-        else:
-            state = advance(self.pricing.price, state, self._usage(value, properties, event_time))
-        return max(charge(self.pricing.price, state, asked, self.scale), 0)
+            cost = self._cost(self.quantity + reserved + value)
+            return max(cost - self.asked - held, 0)
+        usage = self._usage(value, properties, event_time)
+        state = advance(self.pricing.price, self.state(), usage)
+        return max(charge(self.pricing.price, state, self.asked, self.scale), 0)
 
     def take_back(self, quantity: Number, atoms: int, shortfall: int) -> None:
         """Undo one event whose charge was refused; only where that needs no recount."""
@@ -225,6 +219,11 @@ class Running:
     def state_document(self) -> str | None:
         """What of the rating state must be stored beside quantity and number of events."""
         return None if self._tab is None else json.dumps(render_state(self._tab.state))
+
+    def _cost(self, quantity: Number) -> int:
+        """With a plain price: round(C(quantity)), in atoms."""
+        numerator = self._of_quantity(quantity)
+        return atoms_of(numerator, self._unit, self.scale, RoundingMode.HALF_UP)
 
     def _ask(self, delta: int) -> int:
         if delta < 0:
