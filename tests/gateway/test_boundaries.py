@@ -25,7 +25,7 @@ def imports_of(path: Path) -> set[str]:
 def test_plans_and_rules_do_no_io() -> None:
     pure = [*(GATEWAY / "domain").glob("*.py")]
     with_io = {"driver.py", "lines.py"}
-    pure += [path for path in (GATEWAY / "providers").glob("*.py") if path.name not in with_io]
+    pure += [path for path in (GATEWAY / "providers").rglob("*.py") if path.name not in with_io]
     impure = {path.name: found for path in pure if (found := imports_of(path) & IMPURE)}
     assert impure == {}
 

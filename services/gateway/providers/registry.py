@@ -6,11 +6,19 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from gateway.providers import sandbox
+from gateway.providers import chargebee, paddle, razorpay, sandbox
 from gateway.providers.plan import Provider
 from kernel.errors import InvalidValue
 
-PROVIDERS: Mapping[str, Provider] = {each.name: each for each in (sandbox.PROVIDER,)}
+PROVIDERS: Mapping[str, Provider] = {
+    each.name: each
+    for each in (
+        chargebee.PROVIDER,
+        paddle.PROVIDER,
+        razorpay.PROVIDER,
+        sandbox.PROVIDER,
+    )
+}
 
 
 def find_provider(name: str, field: str = "provider") -> Provider:
