@@ -15,12 +15,19 @@ from invoicing.config import Config
 from invoicing.customers.rpc import CustomerServicer
 from invoicing.invoices.operations import UsageReader
 from invoicing.invoices.rpc import InvoiceServicer
+from invoicing.payments.rpc import ReceivedPaymentServicer
 from invoicing.recharges.operations import RechargeStarts
 from invoicing.runs.jobs import BillingWorker, SelfBilling
 from invoicing.sellers.rpc import SellerServicer
 from invoicing.subscriptions.rpc import SubscriptionServicer
 from invoicing.taxes.rpc import TaxServicer
-from tollgate.invoicing.v1 import catalog_pb2, customer_pb2, invoice_pb2, subscription_pb2
+from tollgate.invoicing.v1 import (
+    catalog_pb2,
+    customer_pb2,
+    invoice_pb2,
+    received_payment_pb2,
+    subscription_pb2,
+)
 
 PAYMENT_KINDS = (
     "payment.succeeded",
@@ -56,7 +63,8 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
         (CustomerServicer(database), customer_pb2, "CustomerService"),
         (CatalogServicer(database, peers), catalog_pb2, "CatalogService"),
         (SubscriptionServicer(database), subscription_pb2, "SubscriptionService"),
-        (InvoiceServicer(database, reader), invoice_pb2, "InvoiceService"),
+        (InvoiceServicer(database, reader, collector.wake), invoice_pb2, "InvoiceService"),
+        (ReceivedPaymentServicer(database), received_payment_pb2, "ReceivedPaymentService"),
         (TaxServicer(database), invoice_pb2, "TaxService"),
         (SellerServicer(database), invoice_pb2, "SellerService"),
     )

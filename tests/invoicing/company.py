@@ -178,13 +178,6 @@ class Company(Books):
         assert run is not None
         return run
 
-    async def invoice(self, invoice_id: str) -> invoice_pb2.Invoice:
-        answer = await self.call(
-            self.invoices.GetInvoice, invoice_pb2.GetInvoiceRequest(invoice_id=invoice_id)
-        )
-        found: invoice_pb2.Invoice = answer.invoice
-        return found
-
     async def preview(self, customer_id: str = "acme") -> invoice_pb2.Invoice:
         answer = await self.call(
             self.invoices.PreviewInvoice,
@@ -192,16 +185,6 @@ class Company(Books):
         )
         found: invoice_pb2.Invoice = answer.invoice
         return found
-
-    async def tax(self, country: str, rate: str, name: str = "VAT", **fields: Any) -> None:
-        await self.call(
-            self.taxes.SetTaxRate,
-            invoice_pb2.SetTaxRateRequest(
-                tax_rate=invoice_pb2.TaxRate(
-                    country=country, category="standard", name=name, rate=rate, **fields
-                )
-            ),
-        )
 
     async def seller(self, **fields: Any) -> None:
         given = {"name": "Example Inference Ltd", "tax_id": "IE1234567FA"} | fields

@@ -22,10 +22,12 @@ from tollgate.invoicing.v1 import (
     customer_pb2_grpc,
     invoice_pb2,
     invoice_pb2_grpc,
+    received_payment_pb2,
+    received_payment_pb2_grpc,
     subscription_pb2,
     subscription_pb2_grpc,
 )
-from tollgate.type.v1 import price_pb2
+from tollgate.type.v1 import amount_pb2, price_pb2
 
 
 def at(*parts: int) -> Timestamp:
@@ -74,6 +76,25 @@ def usage(pricing: price_pb2.Price, *, meter: str, code: str = "usage", **fields
     )
 
 
+def payment(
+    value: str,
+    named: dict[str, str] | None = None,
+    *,
+    customer_id: str = "acme",
+    asset: str = "USD",
+) -> received_payment_pb2.RecordPaymentRequest:
+    """The request of a payment by hand."""
+    return received_payment_pb2.RecordPaymentRequest(
+        customer_id=customer_id,
+        amount=amount_pb2.Amount(asset=asset, value=value),
+        reference="bank transfer",
+        allocations=[
+            received_payment_pb2.PaymentAllocation(invoice_id=invoice_id, amount=amount)
+            for invoice_id, amount in (named or {}).items()
+        ],
+    )
+
+
 class Books:
     """A tenant's invoicing, through gRPC as our own operator program."""
 
@@ -92,6 +113,7 @@ class Books:
         self.invoices = invoice_pb2_grpc.InvoiceServiceStub(channel)
         self.taxes = invoice_pb2_grpc.TaxServiceStub(channel)
         self.sellers = invoice_pb2_grpc.SellerServiceStub(channel)
+        self.received = received_payment_pb2_grpc.ReceivedPaymentServiceStub(channel)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         pairs = credential(self.tenant_id, environment=self.environment)
@@ -170,3 +192,57 @@ class Books:
             invoice_pb2.ListInvoicesRequest(customer_id=customer_id, page_size=1_000),
         )
         return list(answer.invoices)
+
+    async def tax(self, country: str, rate: str, name: str = "VAT", **fields: Any) -> None:
+        await self.call(
+            self.taxes.SetTaxRate,
+            invoice_pb2.SetTaxRateRequest(
+                tax_rate=invoice_pb2.TaxRate(
+                    country=country, category="standard", name=name, rate=rate, **fields
+                )
+            ),
+        )
+
+    async def invoice(self, invoice_id: str) -> invoice_pb2.Invoice:
+        answer = await self.call(
+            self.invoices.GetInvoice, invoice_pb2.GetInvoiceRequest(invoice_id=invoice_id)
+        )
+        found: invoice_pb2.Invoice = answer.invoice
+        return found
+
+    async def one_off(self, *prices: str, customer_id: str = "acme", **fields: Any) -> Any:
+        """An invoice with one line per price."""
+        answer = await self.call(
+            self.invoices.CreateInvoice,
+            invoice_pb2.CreateInvoiceRequest(
+                customer_id=customer_id,
+                lines=[
+                    invoice_pb2.OneOffLine(description=f"Work at {price}", unit_price=price)
+                    for price in prices
+                ],
+                **fields,
+            ),
+        )
+        return answer.invoice
+
+    async def void(self, invoice_id: str, **fields: Any) -> Any:
+        given = {"reason": "typed wrongly"} | fields
+        return await self.call(
+            self.invoices.VoidInvoice,
+            invoice_pb2.VoidInvoiceRequest(invoice_id=invoice_id, **given),
+        )
+
+    async def pay(
+        self, value: str, named: dict[str, str] | None = None, **fields: Any
+    ) -> received_payment_pb2.ReceivedPayment:
+        """A payment by hand, part of it for named invoices."""
+        answer = await self.call(self.received.RecordPayment, payment(value, named, **fields))
+        found: received_payment_pb2.ReceivedPayment = answer.payment
+        return found
+
+    async def balance(self, customer_id: str = "acme") -> dict[str, str]:
+        answer = await self.call(
+            self.received.GetCustomerBalance,
+            received_payment_pb2.GetCustomerBalanceRequest(customer_id=customer_id),
+        )
+        return {amount.asset: amount.value for amount in answer.balances}

@@ -46,6 +46,7 @@ class Collection:
     first_attempt_time: datetime | None = None
     next_attempt_time: datetime | None = None
     payment_id: str = ""
+    payment_amount: int | None = None  # minor units that the payment was asked for
     payment_method_id: str = ""
     asks: int = 0
     ask_open: bool = False
@@ -61,13 +62,19 @@ def begin(now: datetime) -> Collection:
     return Collection(next_attempt_time=now)
 
 
-def ask(collection: Collection, now: datetime) -> Collection:
-    """One more question to the gateway, or the same again while the last one is undecided."""
+def ask(collection: Collection, now: datetime, due: int | None = None) -> Collection:
+    """One more question to the gateway, or the same again while the last one is undecided.
+
+    A payment that was asked for another amount than is `due` now is left, for a new one.
+    """
     if collection.ask_open:
         return collection
     first = collection.first_attempt_time or now
+    other = due is not None and collection.payment_amount not in (None, due)
     return replace(
         collection,
+        payment_id="" if other else collection.payment_id,
+        payment_amount=due,
         asks=collection.asks + 1,
         ask_open=True,
         first_attempt_time=first,

@@ -20,41 +20,27 @@ from invoicing.collection.domain import (
     resume,
 )
 from invoicing.collection.wire import AttemptReport
-from invoicing.invoices.domain.document import (
-    STATE_CHANGES,
-    Invoice,
-    InvoiceKind,
-    InvoiceState,
+from invoicing.invoices.domain.document import Invoice, InvoiceKind, InvoiceState
+from invoicing.invoices.domain.settlement import (
+    PAYABLE,
+    InvoiceNotOpen,
+    at_rest,
+    moved,
+    pay,
+    take_back,
 )
 from invoicing.invoices.operations import tell
-from invoicing.invoices.store import (
-    StoredInvoice,
-    lock_balance,
-    lock_invoice,
-    save_balance,
-    save_collection,
-)
+from invoicing.invoices.store import StoredInvoice, lock_invoice, save_collection
+from invoicing.payments.store import add_to_balance
 from invoicing.recharges.domain import CHANGES, TopUpState
 from invoicing.recharges.store import lock_top_up, save_top_up
-from kernel.errors import Kind, NotFound, Refusal
+from kernel.errors import NotFound
 from kernel.money import Amount
 
 log = structlog.get_logger("invoicing.collection")
 
 _DECLINES = (Outcome.DECLINED_SOFT, Outcome.DECLINED_HARD, Outcome.DECLINED_FRAUD)
 _STOPPED = (Outcome.DECLINED_HARD, Outcome.DECLINED_FRAUD, Outcome.NO_METHOD)
-
-
-class InvoiceNotOpen(Refusal):
-    """Only an open invoice is collected."""
-
-    reason = "INVOICE_NOT_OPEN"
-    kind = Kind.PRECONDITION
-
-    def __init__(self, invoice_id: UUID, state: InvoiceState) -> None:
-        super().__init__(
-            f"invoice {invoice_id} is {state.value}", invoice_id=invoice_id, state=state.value
-        )
 
 
 async def collect_now(
@@ -79,7 +65,7 @@ async def plan_ask(
         stored = await lock_invoice(tx, tenant_id, invoice_id)
         if stored is None or stored.invoice.state is not InvoiceState.OPEN:
             return None
-        collection = ask(stored.collection, now)
+        collection = ask(stored.collection, now, stored.invoice.amount_due.atoms)
         await save_collection(tx, tenant_id, stored.invoice, collection)
         return replace(stored, collection=collection)
 
@@ -92,7 +78,8 @@ async def record_report(
     if stored is None:
         log.warning("payment_of_no_invoice", invoice_id=str(invoice_id))
         return
-    if not stored.collection.payment_id:
+    known = await store.list_attempt_states(tx, tenant_id, invoice_id, report.attempt_id)
+    if not stored.collection.payment_id and not known:
         stored = replace(
             stored, collection=replace(stored.collection, payment_id=report.payment_id)
         )
@@ -100,13 +87,20 @@ async def record_report(
     if report.outcome is Outcome.PENDING:
         return
     decline = (report.decline_class, report.decline_code)
-    known = await store.list_attempt_states(tx, tenant_id, invoice_id, report.attempt_id)
     if report.outcome is Outcome.ACTION_REQUIRED and known:
         return  # what is known of the attempt is at least as new
     if await store.insert_attempt(
         tx, tenant_id, invoice_id, report.attempt_id, report.state, decline, now
     ):
-        await record_outcome(tx, tenant_id, stored, report.outcome, now, cause=report.decline_code)
+        await record_outcome(
+            tx,
+            tenant_id,
+            stored,
+            report.outcome,
+            now,
+            amount=report.amount,
+            cause=report.decline_code,
+        )
 
 
 async def record_outcome(
@@ -116,28 +110,29 @@ async def record_outcome(
     outcome: Outcome,
     now: datetime,
     *,
+    amount: Amount | None = None,
     cause: str = "",
 ) -> None:
-    """Bring an invoice, and the top-up it may bill, to where an outcome leads."""
+    """Bring an invoice, and the top-up it may bill, to where an outcome leads.
+
+    `amount` is what the provider stated; where it stated none, it is what was due.
+    """
     invoice = stored.invoice
-    if outcome is Outcome.PAID and invoice.state is not InvoiceState.OPEN:
-        await _keep_for_customer(tx, tenant_id, invoice, now)
+    if outcome is Outcome.PAID:
+        decided = replace(stored, collection=decide(stored.collection, outcome, now))
+        await _paid(tx, tenant_id, decided, amount, now)
         return
     if outcome is Outcome.REVERSED:
-        await _reopen(tx, tenant_id, stored, now)
+        await _reopen(tx, tenant_id, stored, amount, now)
         return
     if invoice.state is not InvoiceState.OPEN:
         return
     collection = decide(stored.collection, outcome, now)
-    if outcome is Outcome.PAID:
-        invoice = _settled(invoice, InvoiceState.PAID)
-        await tell(tx, tenant_id, "invoice.paid", invoice)
-        await _end_top_up(tx, tenant_id, invoice, TopUpState.GRANTING)
-    elif outcome in _DECLINES or outcome is Outcome.NO_METHOD:
+    if outcome in _DECLINES or outcome is Outcome.NO_METHOD:
         await tell(tx, tenant_id, "invoice.payment_failed", invoice)
         if invoice.draft.kind is InvoiceKind.TOP_UP:
             # Bought value is not dunned (DUN-1): the purchase did not happen.
-            await _end_top_up(
+            await end_top_up(
                 tx,
                 tenant_id,
                 invoice,
@@ -145,7 +140,8 @@ async def record_outcome(
                 disable_rule=outcome in _STOPPED,
                 cause=cause or outcome.value,
             )
-            invoice = _settled(invoice, InvoiceState.VOID)
+            zero = Amount(invoice.amount_due.asset, 0)
+            invoice = moved(replace(invoice, amount_due=zero), InvoiceState.VOID)
             collection = replace(collection, state=DunningState.NONE, next_attempt_time=None)
         if outcome is Outcome.DECLINED_FRAUD:
             log.error("payment_declined_as_fraud", invoice_id=str(invoice.invoice_id))
@@ -159,12 +155,57 @@ async def give_up_waiting(tx: Connection, tenant_id: UUID, invoice_id: UUID, now
         await save_collection(tx, tenant_id, stored.invoice, expire(stored.collection, now))
 
 
-def _settled(invoice: Invoice, state: InvoiceState) -> Invoice:
-    assert state in STATE_CHANGES[invoice.state]
-    return replace(invoice, state=state, amount_due=Amount(invoice.amount_due.asset, 0))
+async def _paid(
+    tx: Connection,
+    tenant_id: UUID,
+    stored: StoredInvoice,
+    amount: Amount | None,
+    now: datetime,
+) -> None:
+    """A payment came: for what is due, and what exceeds it is the customer's money (PAY-1)."""
+    invoice = stored.invoice
+    if amount is None:
+        asked = stored.collection.payment_amount
+        amount = replace(invoice.amount_due, atoms=asked) if asked else invoice.amount_due
+    if invoice.state not in PAYABLE:
+        log.error(
+            "payment_without_due",
+            invoice_id=str(invoice.invoice_id),
+            amount=str(amount),
+            at=str(now),
+        )
+    rest = await take_payment(tx, tenant_id, stored, amount, at=now)
+    await add_to_balance(tx, tenant_id, invoice.draft.customer.customer_id, rest)
 
 
-async def _end_top_up(
+async def take_payment(
+    tx: Connection,
+    tenant_id: UUID,
+    stored: StoredInvoice,
+    amount: Amount,
+    *,
+    at: datetime | None = None,
+) -> Amount:
+    """Give a locked invoice what it takes of an amount; returns the rest.
+
+    With `at`, the payment came through the gateway: what it leaves due is asked for then.
+    """
+    invoice, rest = pay(stored.invoice, amount)
+    if invoice == stored.invoice:
+        return rest
+    collection = stored.collection
+    if invoice.state is InvoiceState.PAID:
+        collection = at_rest(collection, recovered=True)
+        await tell(tx, tenant_id, "invoice.paid", invoice)
+        await end_top_up(tx, tenant_id, invoice, TopUpState.GRANTING)
+    elif at is not None:
+        # Its payment is used up: the rest takes another.
+        collection = replace(collection, payment_id="", next_attempt_time=at)
+    await save_collection(tx, tenant_id, invoice, collection)
+    return rest
+
+
+async def end_top_up(
     tx: Connection,
     tenant_id: UUID,
     invoice: Invoice,
@@ -179,30 +220,15 @@ async def _end_top_up(
         await save_top_up(tx, tenant_id, ended)
 
 
-async def _reopen(tx: Connection, tenant_id: UUID, stored: StoredInvoice, now: datetime) -> None:
+async def _reopen(
+    tx: Connection, tenant_id: UUID, stored: StoredInvoice, amount: Amount | None, now: datetime
+) -> None:
     """Money that came and went again is due again (§8.1)."""
-    invoice = stored.invoice
-    if invoice.state is not InvoiceState.PAID:
+    before = stored.invoice
+    invoice = take_back(before, before.amount_paid if amount is None else amount)
+    if invoice == before:
+        log.error("reversed_without_due", invoice_id=str(before.invoice_id), amount=str(amount))
         return
-    due = invoice.draft.total - invoice.balance_applied
-    invoice = replace(invoice, state=InvoiceState.OPEN, amount_due=due)
     collection: Collection = decide(stored.collection, Outcome.REVERSED, now)
     await save_collection(tx, tenant_id, invoice, collection)
     await tell(tx, tenant_id, "invoice.payment_failed", invoice)
-
-
-async def _keep_for_customer(
-    tx: Connection, tenant_id: UUID, invoice: Invoice, now: datetime
-) -> None:
-    """A payment for a document that asks for nothing: it is the customer's money (PAY-1)."""
-    paid = invoice.draft.total - invoice.balance_applied
-    log.error(
-        "payment_without_due", invoice_id=str(invoice.invoice_id), amount=str(paid), at=str(now)
-    )
-    await add_to_balance(tx, tenant_id, invoice.draft.customer.customer_id, paid)
-
-
-async def add_to_balance(tx: Connection, tenant_id: UUID, customer_id: str, amount: Amount) -> None:
-    """Keep an amount for the customer's next invoices."""
-    balance = await lock_balance(tx, tenant_id, customer_id, amount.asset)
-    await save_balance(tx, tenant_id, customer_id, balance + amount)

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from invoicing.collection.domain import Outcome
+from kernel.currency import currency, is_currency
+from kernel.money import Amount, parse_atoms
 from tollgate.gateway.v1 import messages_pb2 as gateway_messages
 from tollgate.gateway.v1 import payment_pb2 as payments
+from tollgate.type.v1 import amount_pb2
 
 _DECIDED: Mapping[int, Outcome] = {
     payments.ATTEMPT_STATE_REQUESTED: Outcome.PENDING,
@@ -36,6 +39,7 @@ class AttemptReport:
     outcome: Outcome
     decline_class: str
     decline_code: str
+    amount: Amount | None = None  # where the provider stated one, in whole minor units
 
 
 def report_of_message(message: gateway_messages.PaymentChanged) -> AttemptReport:
@@ -45,6 +49,7 @@ def report_of_message(message: gateway_messages.PaymentChanged) -> AttemptReport
         message.state,
         message.decline_class,
         message.decline_code,
+        message.amount,
     )
 
 
@@ -57,6 +62,7 @@ def reports_of_payment(payment: payments.Payment) -> list[AttemptReport]:
             attempt.state,
             attempt.decline_class,
             attempt.decline_code,
+            payment.amount,
         )
         for attempt in payment.attempts
     ]
@@ -68,6 +74,7 @@ def _report(
     state: payments.AttemptState.ValueType,
     decline_class: payments.DeclineClass.ValueType,
     decline_code: str,
+    amount: amount_pb2.Amount,
 ) -> AttemptReport:
     outcome = _DECIDED.get(state)
     if outcome is None:
@@ -79,4 +86,12 @@ def _report(
         outcome=outcome,
         decline_class=payments.DeclineClass.Name(decline_class).removeprefix("DECLINE_CLASS_"),
         decline_code=decline_code,
+        amount=_amount(amount),
     )
+
+
+def _amount(message: amount_pb2.Amount) -> Amount | None:
+    if not is_currency(message.asset):
+        return None
+    money = currency(message.asset)
+    return Amount(money, parse_atoms(message.value, money.scale, "amount"))

@@ -25,8 +25,10 @@ from invoicing.invoices.domain.charge import (
 )
 from invoicing.invoices.domain.document import Draft, Invoice, draft_of, issue
 from invoicing.invoices.domain.line import Consumption
+from invoicing.invoices.domain.one_off import StatedLine, one_off
 from invoicing.invoices.store import StoredInvoice
 from invoicing.invoices.wire import parse_consumption, render_period_key
+from invoicing.payments.store import lock_balance, save_balance
 from invoicing.sellers.domain import UNSTATED, Seller
 from invoicing.sellers.store import find_seller
 from invoicing.subscriptions.domain import Subscription, billed
@@ -169,6 +171,37 @@ async def preview(
     return make_draft(basis, charges, consumptions)
 
 
+async def preview_one_off(
+    tx: Connection,
+    tenant_id: UUID,
+    customer_id: str,
+    lines: Sequence[StatedLine],
+    now: datetime,
+) -> Draft:
+    """What stated lines would make. Raises NotFound."""
+    customer = await get_customer(tx, tenant_id, customer_id)
+    rates = await list_rates_of_country(tx, tenant_id, customer.country)
+    return one_off(customer, lines, rates, now)
+
+
+async def create_one_off(
+    tx: Connection,
+    tenant_id: UUID,
+    customer_id: str,
+    lines: Sequence[StatedLine],
+    net_terms_days: int | None,
+    now: datetime,
+) -> Invoice:
+    """Issue an invoice of stated lines (INV-7). Raises NotFound."""
+    if await lock_customer(tx, tenant_id, customer_id) is None:
+        raise NotFound("customer", customer_id)
+    draft = await preview_one_off(tx, tenant_id, customer_id, lines, now)
+    seller = await find_seller(tx, tenant_id) or UNSTATED
+    return await issue_draft(
+        tx, tenant_id, draft, new_id(now), seller, now, net_terms_days=net_terms_days
+    )
+
+
 async def finalize(
     tx: Connection,
     tenant_id: UUID,
@@ -212,24 +245,27 @@ async def issue_draft(
     *,
     run_id: UUID | None = None,
     recharge_id: UUID | None = None,
+    reissue_of: UUID | None = None,
     payment_method_id: str = "",
+    net_terms_days: int | None = None,
 ) -> Invoice:
     """Give a draft its number and write it down. The customer is locked by the caller."""
     customer_id = draft.customer.customer_id
-    balance = await store.lock_balance(tx, tenant_id, customer_id, draft.total.asset)
+    balance = await lock_balance(tx, tenant_id, customer_id, draft.total.asset)
     if recharge_id is not None:
         balance = Amount(
             balance.asset, 0
         )  # bought value is paid for, not moved from pocket to pocket
     number, issued = await store.take_number(tx, tenant_id, seller.number_prefix, issue_time)
     invoice = replace(
-        issue(draft, invoice_id, seller, number, issued, balance),
+        issue(draft, invoice_id, seller, number, issued, balance, net_terms_days),
         run_id=run_id,
         recharge_id=recharge_id,
+        reissue_of=reissue_of,
     )
     change = draft.balance_given - invoice.balance_applied
     if change.atoms:
-        await store.save_balance(tx, tenant_id, customer_id, balance + change)
+        await save_balance(tx, tenant_id, customer_id, balance + change)
     due = bool(invoice.amount_due.atoms)
     collection = replace(
         begin(issued) if due else Collection(), payment_method_id=payment_method_id

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+from uuid import UUID
+
 from chassis.call import Call
 from chassis.database import Connection, Database
 from chassis.paging import next_token, parse_page
-from chassis.wire import find_time, parse_uuid
+from chassis.wire import find_time, parse_text, parse_uuid
 from invoicing.collection.operations import collect_now
+from invoicing.corrections.operations import (
+    Successor,
+    compute_successor,
+    reissue,
+    void_invoice,
+    write_off_invoice,
+)
 from invoicing.customers.wire import parse_customer_id
 from invoicing.documents.operations import Documents
 from invoicing.invoices import store
-from invoicing.invoices.operations import UsageReader, preview
-from invoicing.invoices.wire import render_draft, render_invoice
+from invoicing.invoices.operations import (
+    StaleDraft,
+    UsageReader,
+    create_one_off,
+    preview,
+    preview_one_off,
+)
+from invoicing.invoices.wire import parse_stated_lines, render_draft, render_invoice
 from invoicing.operations import once
-from invoicing.runs.operations import get_progress, start_run
+from invoicing.runs.operations import STALE_MAX, get_progress, start_run
 from invoicing.runs.wire import render_progress, render_run
+from invoicing.sellers.wire import parse_net_terms
 from kernel.errors import NotFound
 from tollgate.invoicing.v1 import invoice_pb2 as pb
 
@@ -24,15 +42,26 @@ PAGE_BYTES_MAX = 3 * 1024 * 1024  # of an answer that may have four
 class InvoiceServicer:
     """Invoices: previewed, listed, rendered, collected, and the runs that issue them."""
 
-    def __init__(self, database: Database, reader: UsageReader) -> None:
+    def __init__(
+        self,
+        database: Database,
+        reader: UsageReader,
+        issued: Callable[[], None] = lambda: None,
+    ) -> None:
         self._database = database
         self._reader = reader
+        self._issued = issued  # called after every invoice, so that its collection starts at once
         self._documents = Documents(database)
 
     async def PreviewInvoice(
         self, request: pb.PreviewInvoiceRequest, call: Call
     ) -> pb.PreviewInvoiceResponse:
         customer_id = parse_customer_id(request.customer_id)
+        if request.lines:
+            lines = parse_stated_lines(request.lines)
+            async with self._database.transaction(call.tenant_id) as tx:
+                stated = await preview_one_off(tx, call.tenant_id, customer_id, lines, call.now)
+            return pb.PreviewInvoiceResponse(invoice=render_draft(stated))
         draft = await preview(self._database, self._reader, call.tenant_id, customer_id, call)
         return pb.PreviewInvoiceResponse(invoice=render_draft(draft))
 
@@ -66,6 +95,99 @@ class InvoiceServicer:
         invoice_id = parse_uuid(request.invoice_id, "invoice_id")
         document = await self._documents.render(call.tenant_id, invoice_id)
         return pb.RenderInvoiceResponse(pdf=document.pdf, sha256=document.sha256.hex())
+
+    async def CreateInvoice(
+        self, request: pb.CreateInvoiceRequest, call: Call
+    ) -> pb.CreateInvoiceResponse:
+        customer_id = parse_customer_id(request.customer_id)
+        lines = parse_stated_lines(request.lines)
+        terms = None
+        if request.HasField("net_terms_days"):
+            terms = parse_net_terms(request.net_terms_days, "net_terms_days")
+
+        async def change(tx: Connection) -> pb.CreateInvoiceResponse:
+            invoice = await create_one_off(tx, call.tenant_id, customer_id, lines, terms, call.now)
+            stored = await store.find_invoice(tx, call.tenant_id, invoice.invoice_id)
+            assert stored is not None
+            return pb.CreateInvoiceResponse(invoice=render_invoice(stored))
+
+        answer = await once(
+            self._database,
+            call.tenant_id,
+            request,
+            request.request_id,
+            pb.CreateInvoiceResponse,
+            change,
+        )
+        self._issued()
+        return answer
+
+    async def VoidInvoice(
+        self, request: pb.VoidInvoiceRequest, call: Call
+    ) -> pb.VoidInvoiceResponse:
+        invoice_id = parse_uuid(request.invoice_id, "invoice_id")
+        reason = parse_text(request.reason, "reason")
+        for _ in range(STALE_MAX):
+            successor = None
+            if request.reissue:
+                successor = await compute_successor(
+                    self._database, self._reader, call.tenant_id, invoice_id, call
+                )
+            with suppress(StaleDraft):
+                answer = await self._void(request, invoice_id, reason, successor, call)
+                self._issued()
+                return answer
+        raise StaleDraft(f"what replaces invoice {invoice_id} changes faster than it is computed")
+
+    async def _void(
+        self,
+        request: pb.VoidInvoiceRequest,
+        invoice_id: UUID,
+        reason: str,
+        successor: Successor | None,
+        call: Call,
+    ) -> pb.VoidInvoiceResponse:
+        tenant_id = call.tenant_id
+
+        async def change(tx: Connection) -> pb.VoidInvoiceResponse:
+            cancelled = await void_invoice(tx, tenant_id, invoice_id, reason, call.now)
+            response = pb.VoidInvoiceResponse()
+            if successor is not None:
+                made = await reissue(tx, tenant_id, cancelled, successor, call.now)
+                if made is not None:
+                    response.reissued.CopyFrom(render_invoice(made))
+            present = await store.find_invoice(tx, tenant_id, invoice_id)
+            assert present is not None
+            response.invoice.CopyFrom(render_invoice(present))
+            return response
+
+        return await once(
+            self._database,
+            tenant_id,
+            request,
+            request.request_id,
+            pb.VoidInvoiceResponse,
+            change,
+        )
+
+    async def WriteOffInvoice(
+        self, request: pb.WriteOffInvoiceRequest, call: Call
+    ) -> pb.WriteOffInvoiceResponse:
+        invoice_id = parse_uuid(request.invoice_id, "invoice_id")
+        reason = parse_text(request.reason, "reason")
+
+        async def change(tx: Connection) -> pb.WriteOffInvoiceResponse:
+            stored = await write_off_invoice(tx, call.tenant_id, invoice_id, reason)
+            return pb.WriteOffInvoiceResponse(invoice=render_invoice(stored))
+
+        return await once(
+            self._database,
+            call.tenant_id,
+            request,
+            request.request_id,
+            pb.WriteOffInvoiceResponse,
+            change,
+        )
 
     async def CollectInvoice(
         self, request: pb.CollectInvoiceRequest, call: Call

@@ -32,7 +32,9 @@ _COLUMNS = (
     " v.total, v.balance_applied, v.balance_given, v.amount_due, v.issue_time, v.due_time,"
     " v.run_id, v.recharge_id, v.seller, v.buyer, v.create_time, v.payment_id,"
     " v.payment_method_id, v.dunning_state, v.dunning_attempts, v.first_attempt_time,"
-    " v.next_attempt_time, v.asks, v.ask_open"
+    " v.next_attempt_time, v.asks, v.ask_open, v.amount_paid, v.payment_amount, v.reissue_of,"
+    " v.close_reason, (SELECT r.invoice_id FROM invoice AS r WHERE r.tenant_id = v.tenant_id"
+    " AND r.reissue_of = v.invoice_id) AS reissued_as"
 )
 
 
@@ -69,10 +71,10 @@ async def insert_sources(
     """Mark charges as billed; False where another run has billed one of them already."""
     inserted = await tx.fetchval(
         "WITH marked AS (INSERT INTO billed_source (tenant_id, subscription_item_id, kind,"
-        " service_start_time, service_end_time, amount, invoice_id)"
-        " SELECT $1, s.item, s.kind, s.start_time, s.end_time, s.amount, $7"
-        " FROM unnest($2::uuid[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::numeric[])"
-        " AS s (item, kind, start_time, end_time, amount)"
+        " service_start_time, service_end_time, amount, invoice_id, ordinal)"
+        " SELECT $1, s.item, s.kind, s.start_time, s.end_time, s.amount, $7, s.ordinal"
+        " FROM unnest($2::uuid[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::numeric[],"
+        " $8::integer[]) AS s (item, kind, start_time, end_time, amount, ordinal)"
         " ON CONFLICT DO NOTHING RETURNING 1) SELECT count(*) FROM marked",
         tenant_id,
         [source.key.subscription_item_id for source in sources],
@@ -81,6 +83,7 @@ async def insert_sources(
         [source.service_end for source in sources],
         [source.amount for source in sources],
         invoice_id,
+        [source.ordinal for source in sources],
     )
     return bool(inserted == len(sources))
 
@@ -88,25 +91,46 @@ async def insert_sources(
 async def list_sources(
     tx: Connection, tenant_id: UUID, items: Sequence[UUID], ending_after: datetime
 ) -> list[BilledSource]:
-    """What is billed of items, for service that ends after an instant."""
+    """What is billed of items, for service that ends after an instant. Of a void document
+    and the one that took its place, the latter."""
     rows = await tx.fetch(
-        "SELECT subscription_item_id, kind, service_start_time, service_end_time, amount"
-        " FROM billed_source WHERE tenant_id = $1 AND subscription_item_id = ANY ($2)"
-        " AND service_end_time > $3",
+        "SELECT DISTINCT ON (s.subscription_item_id, s.kind, s.service_start_time)"
+        " s.subscription_item_id, s.kind, s.service_start_time, s.service_end_time, s.ordinal,"
+        " s.amount, coalesce(v.state = 'VOID', false) AS is_void"
+        " FROM billed_source AS s"
+        " LEFT JOIN invoice AS v ON v.tenant_id = s.tenant_id AND v.invoice_id = s.invoice_id"
+        " WHERE s.tenant_id = $1 AND s.subscription_item_id = ANY ($2) AND s.service_end_time > $3"
+        " ORDER BY s.subscription_item_id, s.kind, s.service_start_time, s.ordinal DESC",
         tenant_id,
         list(items),
         ending_after,
     )
-    return [
-        BilledSource(
-            SourceKey(
-                row["subscription_item_id"], SourceKind(row["kind"]), row["service_start_time"]
-            ),
-            row["service_end_time"],
-            int(row["amount"]),
-        )
-        for row in rows
-    ]
+    return [_source(row) for row in rows]
+
+
+async def list_sources_of_invoice(
+    tx: Connection, tenant_id: UUID, invoice_id: UUID
+) -> list[BilledSource]:
+    """What one document asked for."""
+    rows = await tx.fetch(
+        "SELECT subscription_item_id, kind, service_start_time, service_end_time, ordinal, amount,"
+        " false AS is_void FROM billed_source WHERE tenant_id = $1 AND invoice_id = $2"
+        " ORDER BY service_start_time, subscription_item_id",
+        tenant_id,
+        invoice_id,
+    )
+    return [_source(row) for row in rows]
+
+
+def _source(row: asyncpg.Record) -> BilledSource:
+    kind = SourceKind(row["kind"])
+    return BilledSource(
+        key=SourceKey(row["subscription_item_id"], kind, row["service_start_time"]),
+        service_end=row["service_end_time"],
+        amount=int(row["amount"]),
+        ordinal=row["ordinal"],
+        is_void=row["is_void"],
+    )
 
 
 async def insert_invoice(
@@ -118,9 +142,9 @@ async def insert_invoice(
         "INSERT INTO invoice (tenant_id, invoice_id, customer_id, kind, state, series,"
         " series_number, number, currency, scale, period_start_time, period_end_time, subtotal,"
         " tax_total, total, balance_applied, balance_given, amount_due, issue_time, due_time,"
-        " run_id, recharge_id, seller, buyer, create_time, payment_method_id, next_attempt_time)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,"
-        " $19, $20, $21, $22, $23::jsonb, $24::jsonb, $25, $26, $27)",
+        " run_id, recharge_id, seller, buyer, create_time, payment_method_id, next_attempt_time,"
+        " reissue_of) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,"
+        " $16, $17, $18, $19, $20, $21, $22, $23::jsonb, $24::jsonb, $25, $26, $27, $28)",
         tenant_id,
         invoice.invoice_id,
         draft.customer.customer_id,
@@ -148,6 +172,7 @@ async def insert_invoice(
         create_time,
         collection.payment_method_id,
         collection.next_attempt_time,
+        invoice.reissue_of,
     )
     await _insert_lines(tx, tenant_id, invoice)
     await _insert_taxes(tx, tenant_id, invoice)
@@ -253,7 +278,7 @@ async def save_collection(
     await tx.execute(
         "UPDATE invoice SET state = $3, amount_due = $4, payment_id = $5, dunning_state = $6,"
         " dunning_attempts = $7, first_attempt_time = $8, next_attempt_time = $9, asks = $10,"
-        " ask_open = $11,"
+        " ask_open = $11, amount_paid = $12, payment_amount = $13, close_reason = $14,"
         " claim_end_time = CASE WHEN $11 THEN claim_end_time ELSE '-infinity' END"
         " WHERE tenant_id = $1 AND invoice_id = $2",
         tenant_id,
@@ -267,32 +292,9 @@ async def save_collection(
         collection.next_attempt_time,
         collection.asks,
         collection.ask_open,
-    )
-
-
-async def lock_balance(
-    tx: Connection, tenant_id: UUID, customer_id: str, currency: Asset
-) -> Amount:
-    """What the customer's balance holds in a currency."""
-    atoms = await tx.fetchval(
-        "SELECT amount FROM customer_balance WHERE tenant_id = $1 AND customer_id = $2"
-        " AND currency = $3 FOR UPDATE",
-        tenant_id,
-        customer_id,
-        currency.code,
-    )
-    return Amount(currency, int(atoms or 0))
-
-
-async def save_balance(tx: Connection, tenant_id: UUID, customer_id: str, balance: Amount) -> None:
-    await tx.execute(
-        "INSERT INTO customer_balance (tenant_id, customer_id, currency, amount)"
-        " VALUES ($1, $2, $3, $4) ON CONFLICT (tenant_id, customer_id, currency)"
-        " DO UPDATE SET amount = excluded.amount",
-        tenant_id,
-        customer_id,
-        balance.asset.code,
-        balance.atoms,
+        invoice.amount_paid.atoms,
+        collection.payment_amount,
+        invoice.close_reason,
     )
 
 
@@ -348,9 +350,13 @@ def _stored(
         due_time=row["due_time"],
         seller=seller_of(json.loads(row["seller"])),
         balance_applied=Amount(money, int(row["balance_applied"])),
+        amount_paid=Amount(money, int(row["amount_paid"])),
         amount_due=Amount(money, int(row["amount_due"])),
         run_id=row["run_id"],
         recharge_id=row["recharge_id"],
+        reissue_of=row["reissue_of"],
+        reissued_as=row["reissued_as"],
+        close_reason=row["close_reason"],
     )
     collection = Collection(
         state=DunningState(row["dunning_state"]),
@@ -358,6 +364,7 @@ def _stored(
         first_attempt_time=row["first_attempt_time"],
         next_attempt_time=row["next_attempt_time"],
         payment_id=row["payment_id"],
+        payment_amount=None if row["payment_amount"] is None else int(row["payment_amount"]),
         payment_method_id=row["payment_method_id"],
         asks=row["asks"],
         ask_open=row["ask_open"],

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 
-from chassis.wire import render_time
-from invoicing.catalog.wire import document_of
+from chassis.wire import parse_text, parse_time, render_time
+from invoicing.catalog.wire import document_of, parse_code
 from invoicing.collection.domain import DunningState
 from invoicing.invoices.domain.charge import Charge
 from invoicing.invoices.domain.document import Draft, InvoiceKind, InvoiceState
 from invoicing.invoices.domain.line import Consumption, Line, LineKind
+from invoicing.invoices.domain.one_off import StatedLine
 from invoicing.invoices.store import StoredInvoice
+from kernel.errors import InvalidValue
 from kernel.money import Asset, format_decimal, parse_decimal
 from kernel.period import Period
 from rating.fields import Fields
@@ -19,9 +22,12 @@ from tollgate.invoicing.v1 import invoice_pb2 as pb
 from tollgate.metering.v1 import usage_pb2
 from tollgate.type.v1 import amount_pb2
 
+STATED_LINES_MAX = 200  # as many as prices of a plan
+
 KINDS = {
     InvoiceKind.SUBSCRIPTION: pb.INVOICE_KIND_SUBSCRIPTION,
     InvoiceKind.TOP_UP: pb.INVOICE_KIND_TOP_UP,
+    InvoiceKind.ONE_OFF: pb.INVOICE_KIND_ONE_OFF,
 }
 STATES = {
     InvoiceState.DRAFT: pb.INVOICE_STATE_DRAFT,
@@ -61,6 +67,10 @@ def render_invoice(stored: StoredInvoice) -> pb.Invoice:
     message.dunning_state = DUNNING_STATES[collection.state]
     message.dunning_attempts = collection.attempts
     message.payment_id = collection.payment_id
+    message.amount_paid = invoice.amount_paid.value
+    message.reissue_of = str(invoice.reissue_of or "")
+    message.reissued_as = str(invoice.reissued_as or "")
+    message.close_reason = invoice.close_reason
     if collection.next_attempt_time is not None:
         message.next_attempt_time.CopyFrom(render_time(collection.next_attempt_time))
     return message
@@ -87,11 +97,36 @@ def render_draft(draft: Draft) -> pb.Invoice:
         total=draft.total.value,
         amount_due=draft.total.value,
         balance_applied="0",
+        amount_paid="0",
         balance_given=draft.balance_given.value,
     )
     if draft.period is not None:
         message.period.CopyFrom(render_interval(draft.period))
     return message
+
+
+def parse_stated_lines(messages: Sequence[pb.OneOffLine]) -> tuple[StatedLine, ...]:
+    """1 to 200 lines that somebody states."""
+    if not 1 <= len(messages) <= STATED_LINES_MAX:
+        raise InvalidValue("lines", f"takes 1 to {STATED_LINES_MAX} lines")
+    return tuple(_stated(message, f"lines[{index}]") for index, message in enumerate(messages))
+
+
+def _stated(message: pb.OneOffLine, field: str) -> StatedLine:
+    service = None
+    if message.HasField("service_period"):
+        period = message.service_period
+        start, end = parse_time(period, "start_time"), parse_time(period, "end_time")
+        if start >= end:
+            raise InvalidValue(f"{field}.service_period", "ends before it starts")
+        service = Period(start, end)
+    return StatedLine(
+        description=parse_text(message.description, f"{field}.description"),
+        quantity=parse_decimal(message.quantity or "1", f"{field}.quantity"),
+        unit_price=parse_decimal(message.unit_price, f"{field}.unit_price"),
+        tax_category=parse_code(message.tax_category or "standard", f"{field}.tax_category"),
+        service=service,
+    )
 
 
 def render_line(line: Line) -> pb.InvoiceLine:

@@ -16,7 +16,8 @@ from chassis.peers import Peers, RemoteRefusal
 from invoicing.customers.store import lock_customer
 from invoicing.invoices.domain.document import top_up
 from invoicing.invoices.operations import issue_draft
-from invoicing.invoices.store import lock_balance, lock_invoice, save_balance
+from invoicing.invoices.store import lock_invoice
+from invoicing.payments.store import add_to_balance
 from invoicing.recharges import store
 from invoicing.recharges.domain import Recharge, TopUp, TopUpState
 from invoicing.recharges.wire import parse_recharge
@@ -186,8 +187,7 @@ class RechargeEnds:
             assert stored is not None
             draft = stored.invoice.draft
             customer_id = draft.customer.customer_id
-            balance = await lock_balance(tx, tenant_id, customer_id, draft.total.asset)
-            await save_balance(tx, tenant_id, customer_id, balance + draft.total)
+            await add_to_balance(tx, tenant_id, customer_id, draft.total)
             failing = replace(
                 one, state=TopUpState.FAILING, disable_rule=True, cause=refusal.reason
             )

@@ -14,10 +14,6 @@ NET_TERMS_DAYS_MAX = 365
 
 def parse_seller(message: pb.Seller) -> Seller:
     terms = message.net_terms_days if message.HasField("net_terms_days") else NET_TERMS_DAYS
-    if not 0 <= terms <= NET_TERMS_DAYS_MAX:
-        raise InvalidValue(
-            "seller.net_terms_days", f"{terms} is not between 0 and {NET_TERMS_DAYS_MAX}"
-        )
     return Seller(
         name=parse_text(message.name, "seller.name"),
         address=parse_address(list(message.address), "seller.address"),
@@ -29,8 +25,15 @@ def parse_seller(message: pb.Seller) -> Seller:
             maximum=NUMBER_PREFIX_MAX,
             pattern="[A-Z0-9-]+",
         ),
-        net_terms_days=terms,
+        net_terms_days=parse_net_terms(terms, "seller.net_terms_days"),
     )
+
+
+def parse_net_terms(days: int, field: str) -> int:
+    """Days from issue to due date."""
+    if not 0 <= days <= NET_TERMS_DAYS_MAX:
+        raise InvalidValue(field, f"{days} is not between 0 and {NET_TERMS_DAYS_MAX}")
+    return days
 
 
 def render_seller(seller: Seller) -> pb.Seller:

@@ -101,6 +101,21 @@ async def list_of_customer(
     return await _with_items(tx, tenant_id, rows)
 
 
+async def list_of_items(
+    tx: Connection, tenant_id: UUID, items: Sequence[UUID]
+) -> list[Subscription]:
+    """The subscriptions that have any of the items, ended ones too, oldest first."""
+    rows = await tx.fetch(
+        f"SELECT {_COLUMNS} FROM subscription AS s WHERE s.tenant_id = $1"
+        " AND s.subscription_id IN (SELECT i.subscription_id FROM subscription_item AS i"
+        "  WHERE i.tenant_id = $1 AND i.subscription_item_id = ANY ($2))"
+        " ORDER BY s.subscription_id",
+        tenant_id,
+        list(items),
+    )
+    return await _with_items(tx, tenant_id, rows)
+
+
 async def list_active(tx: Connection, tenant_id: UUID, instant: datetime) -> list[Subscription]:
     """Subscriptions in force at an instant."""
     rows = await tx.fetch(

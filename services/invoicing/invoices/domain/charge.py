@@ -37,6 +37,8 @@ class BilledSource:
     key: SourceKey
     service_end: datetime
     amount: int  # minor units that were asked for it
+    ordinal: int = 1  # above 1: on what takes the place of a void document
+    is_void: bool = False  # what asked for it was cancelled, and nothing took its place
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,50 @@ def _deductions(
         item = items.get(source.key.subscription_item_id)
         if item is None or source.key.kind is not SourceKind.CHARGE or source.service_end <= end:
             continue
+        if source.is_void:
+            continue
         unused = Period(max(end, source.key.service_start), source.service_end)
         full = subscription.full_period(source.key.service_start)
         yield Charge(subscription, item, full, unused, source)
+
+
+def charges_of(
+    subscriptions: Sequence[Subscription],
+    sources: Sequence[BilledSource],
+    billed: Collection[BilledSource],
+) -> list[Charge]:
+    """The charges that a document billed, to be computed again for the one in its place.
+
+    `billed` is what other documents asked for. A deduction whose bill is not among it is gone.
+    """
+    items = {item.subscription_item_id: (one, item) for one in subscriptions for item in one.items}
+    found: list[Charge] = []
+    for source in sources:
+        subscription, item = items[source.key.subscription_item_id]
+        start = source.key.service_start
+        full = subscription.full_period(start)
+        if source.key.kind is SourceKind.CHARGE:
+            # The end may have come nearer since: what is served now is what is due now.
+            service = subscription.served(full)
+            if service is not None:
+                found.append(Charge(subscription, item, full, service))
+            continue
+        of = [one for one in billed if _contains(one, source)]
+        if of:
+            unused = Period(start, source.service_end)
+            found.append(Charge(subscription, item, full, unused, of[-1]))
+    return sorted(found, key=lambda charge: (charge.in_advance, charge.full.start))
+
+
+def _contains(bill: BilledSource, deduction: BilledSource) -> bool:
+    same = bill.key.subscription_item_id == deduction.key.subscription_item_id
+    charged = bill.key.kind is SourceKind.CHARGE and not bill.is_void
+    return (
+        same
+        and charged
+        and bill.key.service_start <= deduction.key.service_start
+        and deduction.service_end <= bill.service_end
+    )
 
 
 def next_closing(subscriptions: Sequence[Subscription], now: datetime) -> datetime:

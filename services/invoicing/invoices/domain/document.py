@@ -23,6 +23,7 @@ class InvoiceKind(Enum):
 
     SUBSCRIPTION = "SUBSCRIPTION"
     TOP_UP = "TOP_UP"
+    ONE_OFF = "ONE_OFF"
 
 
 class InvoiceState(Enum):
@@ -121,6 +122,7 @@ def _deducted(charge: Charge, billed: Sequence[BilledSource]) -> int:
         source.amount
         for source in billed
         if source.key.kind is SourceKind.DEDUCTION
+        and not source.is_void
         and source.key.subscription_item_id == charge.billed.key.subscription_item_id
         and charge.billed.key.service_start <= source.key.service_start
         and source.service_end <= charge.billed.service_end
@@ -150,9 +152,14 @@ class Invoice:
     due_time: datetime
     seller: Seller
     balance_applied: Amount
+    amount_paid: Amount
     amount_due: Amount
     run_id: UUID | None = None
     recharge_id: UUID | None = None
+    # The void document whose place it takes, and the one that takes its own.
+    reissue_of: UUID | None = None
+    reissued_as: UUID | None = None
+    close_reason: str = ""
 
 
 def issue(
@@ -162,10 +169,12 @@ def issue(
     series_number: int,
     issue_time: datetime,
     balance: Amount,
+    net_terms_days: int | None = None,
 ) -> Invoice:
     """The document with its number, date and what the customer's balance pays (step 11)."""
     applied = Amount(balance.asset, min(balance.atoms, draft.total.atoms))
     due = draft.total - applied
+    days = seller.net_terms_days if net_terms_days is None else net_terms_days
     return Invoice(
         invoice_id=invoice_id,
         number=f"{seller.number_prefix}-{issue_time:%Y}-{series_number:06d}",
@@ -174,9 +183,10 @@ def issue(
         draft=draft,
         state=InvoiceState.OPEN if due.atoms else InvoiceState.PAID,
         issue_time=issue_time,
-        due_time=issue_time + timedelta(days=seller.net_terms_days),
+        due_time=issue_time + timedelta(days=days),
         seller=seller,
         balance_applied=applied,
+        amount_paid=Amount(due.asset, 0),
         amount_due=due,
     )
 

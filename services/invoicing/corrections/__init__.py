@@ -1,0 +1,1 @@
+"""Void and reissue, and write-off."""

@@ -1,0 +1,1 @@
+"""Payments by hand, and what customers have with us."""
