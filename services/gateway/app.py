@@ -15,6 +15,7 @@ from chassis.relay import Relay
 from chassis.server import bind
 from gateway.accounts.operations import AccountOperations
 from gateway.accounts.rpc import ProviderAccountService
+from gateway.attempts.domain import Kind
 from gateway.attempts.operations import Recorder, TenantNow
 from gateway.collection.jobs import settle
 from gateway.collection.operations import Collector
@@ -24,11 +25,14 @@ from gateway.methods.rpc import PaymentMethodService
 from gateway.notifications.jobs import apply_kept
 from gateway.notifications.operations import NotificationOperations
 from gateway.notifications.rpc import NotificationDoor
+from gateway.orders.operations import OrderOperations, OrderRecorder
 from gateway.payments.operations import PaymentOperations
 from gateway.payments.rpc import PaymentService
 from gateway.providers import sandbox
 from gateway.providers.driver import Driver, Limits
 from gateway.providers.lines import Lines
+from gateway.refunds.operations import RefundOperations, RefundRecorder
+from gateway.refunds.rpc import RefundService
 from kernel.clock import Clock, SystemClock
 from tollgate.gateway.v1.payment_service_pb2 import DESCRIPTOR
 
@@ -70,16 +74,23 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
     )
     tenant_now = _tenant_now(platform, clock)
     recorder = Recorder(platform.database, lines, platform.metrics, clock, tenant_now)
+    orders = OrderRecorder(platform.database, recorder, clock, tenant_now)
+    refunds = RefundRecorder(platform.database, lines, clock, tenant_now)
     collector = Collector(
         platform.database,
         driver,
-        recorder,
+        {
+            Kind.CHARGE: recorder,
+            Kind.CAPTURE: orders,
+            Kind.CANCEL: orders,
+            Kind.REFUND: refunds,
+        },
         platform.metrics,
         clock,
         timedelta(seconds=config.lease_seconds),
     )
     notifications = NotificationOperations(
-        platform.database, collector, recorder, lines, platform.metrics, clock, tenant_now
+        platform.database, collector, recorder, refunds, lines, platform.metrics, clock, tenant_now
     )
     accounts = AccountOperations(platform.database, lines)
     methods = MethodOperations(platform.database)
@@ -98,7 +109,14 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
             bindings=[
                 bind(ProviderAccountService(accounts), SERVICES["ProviderAccountService"]),
                 bind(PaymentMethodService(methods), SERVICES["PaymentMethodService"]),
-                bind(PaymentService(payments), SERVICES["PaymentService"]),
+                bind(
+                    PaymentService(payments, OrderOperations(platform.database, collector, orders)),
+                    SERVICES["PaymentService"],
+                ),
+                bind(
+                    RefundService(RefundOperations(platform.database, collector, refunds)),
+                    SERVICES["RefundService"],
+                ),
             ],
             jobs=[
                 Job("relay", relay.run),

@@ -22,7 +22,7 @@ from gateway.app import GatewayApp
 from gateway.collection.operations import Collector
 from gateway.notifications.operations import NotificationOperations
 from tests.support.services import Services, credential
-from tollgate.gateway.v1 import payment_pb2
+from tollgate.gateway.v1 import payment_pb2, refund_pb2
 from tollgate.gateway.v1 import payment_service_pb2 as pb
 from tollgate.gateway.v1 import payment_service_pb2_grpc as rpc
 
@@ -113,6 +113,7 @@ class Desk:
         self.accounts = rpc.ProviderAccountServiceStub(channel)
         self.methods = rpc.PaymentMethodServiceStub(channel)
         self.payments = rpc.PaymentServiceStub(channel)
+        self.refunds = rpc.RefundServiceStub(channel)
 
     @property
     def collector(self) -> Collector:
@@ -162,12 +163,14 @@ class Desk:
         customer_id: str = "ada",
         request_id: str = "",
         timeout: float = 10.0,
+        capture_later: bool = False,
     ) -> payment_pb2.Payment:
         request = pb.CreatePaymentRequest(
             request_id=request_id or str(uuid.uuid4()),
             customer_id=customer_id,
             source=payment_pb2.SourceDocument(kind="invoice", id="INV-1"),
             description="March",
+            capture_later=capture_later,
         )
         request.amount.asset, request.amount.value = asset, value
         answer = await self.payments.CreatePayment(request, metadata=self.metadata, timeout=timeout)
@@ -181,6 +184,45 @@ class Desk:
             metadata=self.metadata,
         )
         return answer.payment
+
+    async def capture(
+        self, payment_id: str, value: str = "", *, request_id: str = "", asset: str = "USD"
+    ) -> pb.CapturePaymentResponse:
+        request = pb.CapturePaymentRequest(
+            request_id=request_id or str(uuid.uuid4()), payment_id=payment_id
+        )
+        if value:
+            request.amount.asset, request.amount.value = asset, value
+        return await self.payments.CapturePayment(request, metadata=self.metadata, timeout=10.0)
+
+    async def cancel(self, payment_id: str, *, request_id: str = "") -> pb.CancelPaymentResponse:
+        request = pb.CancelPaymentRequest(
+            request_id=request_id or str(uuid.uuid4()), payment_id=payment_id
+        )
+        return await self.payments.CancelPayment(request, metadata=self.metadata, timeout=10.0)
+
+    async def refund(
+        self,
+        payment_id: str,
+        value: str = "",
+        *,
+        request_id: str = "",
+        asset: str = "USD",
+        timeout: float = 10.0,
+    ) -> refund_pb2.Refund:
+        request = pb.CreateRefundRequest(
+            request_id=request_id or str(uuid.uuid4()), payment_id=payment_id, reason="asked for"
+        )
+        if value:
+            request.amount.asset, request.amount.value = asset, value
+        answer = await self.refunds.CreateRefund(request, metadata=self.metadata, timeout=timeout)
+        return answer.refund
+
+    async def find_refund(self, refund_id: str) -> refund_pb2.Refund:
+        answer = await self.refunds.GetRefund(
+            pb.GetRefundRequest(refund_id=refund_id), metadata=self.metadata
+        )
+        return answer.refund
 
     async def find(self, payment_id: str) -> payment_pb2.Payment:
         answer = await self.payments.GetPayment(
@@ -222,6 +264,16 @@ def state_of(payment: payment_pb2.Payment) -> str:
 
 def attempt_state(attempt: payment_pb2.Attempt) -> str:
     return payment_pb2.AttemptState.Name(attempt.state).removeprefix("ATTEMPT_STATE_")
+
+
+def refund_state(refund: refund_pb2.Refund) -> str:
+    return refund_pb2.RefundState.Name(refund.state).removeprefix("REFUND_STATE_")
+
+
+async def told_kinds(database: Any, tenant_id: UUID) -> list[str]:
+    """The kinds of what the outbox tells, in order."""
+    async with database.open("gateway") as pool, pool.transaction(tenant_id) as tx:
+        return [row["kind"] for row in await tx.fetch("SELECT kind FROM outbox ORDER BY sequence")]
 
 
 def decline_class(attempt: payment_pb2.Attempt) -> str:

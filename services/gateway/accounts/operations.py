@@ -45,6 +45,7 @@ class AccountOperations:
                 endpoint=new.endpoint,
                 state=ProviderAccountState.ACTIVE,
                 create_time=now,
+                merchant=new.merchant,
                 secret_reference=new.secret_reference,
                 notification_secret_reference=new.notification_secret_reference,
             )

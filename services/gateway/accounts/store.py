@@ -10,7 +10,7 @@ from gateway.domain.provider_account import ProviderAccount, ProviderAccountStat
 
 _SELECT = (
     "SELECT provider_account_id, code, provider, endpoint, secret_reference,"
-    " notification_secret_reference, state, create_time FROM provider_account"
+    " notification_secret_reference, state, create_time, merchant FROM provider_account"
 )
 
 
@@ -20,8 +20,8 @@ async def insert_provider_account(
     """False where the code is taken."""
     inserted = await tx.fetchval(
         "INSERT INTO provider_account (tenant_id, provider_account_id, code, provider, endpoint,"
-        " secret_reference, notification_secret_reference, state, create_time)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+        " secret_reference, notification_secret_reference, state, create_time, merchant)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
         " ON CONFLICT (tenant_id, code) DO NOTHING RETURNING true",
         tenant_id,
         account.provider_account_id,
@@ -32,6 +32,7 @@ async def insert_provider_account(
         account.notification_secret_reference,
         account.state.value,
         account.create_time,
+        account.merchant,
     )
     return bool(inserted)
 
@@ -97,6 +98,7 @@ def _account(row: Any) -> ProviderAccount:
         endpoint=row["endpoint"],
         state=ProviderAccountState(row["state"]),
         create_time=row["create_time"],
+        merchant=row["merchant"],
         secret_reference=row["secret_reference"],
         notification_secret_reference=row["notification_secret_reference"],
     )

@@ -23,6 +23,7 @@ class NewProviderAccount:
     endpoint: str
     secret_reference: str
     notification_secret_reference: str
+    merchant: str
 
 
 def parse_new_provider_account(request: pb.CreateProviderAccountRequest) -> NewProviderAccount:
@@ -34,6 +35,7 @@ def parse_new_provider_account(request: pb.CreateProviderAccountRequest) -> NewP
         notification_secret_reference=parse_secret_reference(
             request.notification_secret_reference, "notification_secret_reference"
         ),
+        merchant=parse_text(request.merchant, "merchant", minimum=0, maximum=128),
     )
 
 
@@ -47,4 +49,5 @@ def render_provider_account(account: ProviderAccount) -> payment_pb2.ProviderAcc
         ),
         create_time=render_time(account.create_time),
         provider_account_id=str(account.provider_account_id),
+        merchant=account.merchant,
     )

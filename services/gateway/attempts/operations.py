@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,8 +16,9 @@ from chassis.messages import append
 from chassis.metrics import Metrics
 from gateway.accounts.store import find_provider_account, save_state
 from gateway.attempts import store
-from gateway.attempts.domain import Operation
+from gateway.attempts.domain import Kind, Operation
 from gateway.attempts.wire import MESSAGE_KINDS, render_change
+from gateway.collection.domain import Standing
 from gateway.domain.attempt import Applied, Attempt, State, apply
 from gateway.domain.outcome import (
     UNCLEAR,
@@ -27,31 +30,42 @@ from gateway.domain.outcome import (
     as_evidence,
 )
 from gateway.domain.payment import Payment, project, siblings_of
-from gateway.domain.provider_account import Capabilities, ProviderAccountState
+from gateway.domain.provider_account import (
+    Capabilities,
+    ProviderAccount,
+    ProviderAccountState,
+)
+from gateway.domain.refund import new_refund, refundable
 from gateway.domain.resolution import (
     NEVER_REACHED_PROVIDER,
     Asking,
+    Question,
     absence_is_proof,
     after_empty_find,
     entering,
     needs_asking,
+    questions,
     scheduled,
 )
 from gateway.methods.store import find_method
 from gateway.payments import store as payments
 from gateway.providers.driver import Line, Played
 from gateway.providers.lines import Lines
-from gateway.providers.plan import Charge, Look, Provider
+from gateway.providers.plan import Charge, Look, Plan, Provider
+from gateway.refunds import store as refunds
 from kernel.clock import Clock
+from kernel.ids import new_id
 
 log = structlog.get_logger("gateway.attempts")
+
+UNWANTED = "paid twice, or after it was called off"  # why the gateway itself sends money back
 
 TenantNow = Callable[[UUID], Awaitable[datetime]]
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """All that is needed to carry out, or to ask about, one operation."""
+    """All that is needed to carry out, or to ask about, one attempt: an errand."""
 
     tenant_id: UUID
     payment: Payment
@@ -66,6 +80,39 @@ class Work:
     def capabilities(self) -> Capabilities:
         return self.provider.capabilities(self.line.login)
 
+    @property
+    def waited_for(self) -> UUID:
+        return self.attempt.attempt_id
+
+    @property
+    def standing(self) -> Standing:
+        return standing_of(self.attempt.state)
+
+    @property
+    def stage(self) -> State:
+        return self.attempt.state
+
+    def offered(self, unknown: bool, now: datetime) -> tuple[Question, ...]:
+        return questions(
+            State.UNKNOWN if unknown else self.attempt.state,
+            self.capabilities,
+            self.operation.asking,
+            has_provider_id=bool(self.attempt.provider_payment_id),
+            wanted=not self.payment.cancel_requested,
+            now=now,
+        )
+
+    def send(self) -> Plan:
+        return self.provider.charge(self.charge(), self.line.login)
+
+    def read(self) -> Plan:
+        assert self.provider.read is not None, "read_by_id is declared"
+        return self.provider.read(self.look(), self.line.login)
+
+    def find(self) -> Plan:
+        assert self.provider.find is not None, "lookup is declared"
+        return self.provider.find(self.look(), self.line.login)
+
     def charge(self) -> Charge:
         """The request itself: the same, word for word, each time it is sent."""
         return Charge(
@@ -77,6 +124,7 @@ class Work:
             description=self.payment.description,
             time=self.attempt.create_time,
             notes=self.operation.notes,
+            capture_later=self.payment.capture_later,
         )
 
     def look(self) -> Look:
@@ -87,7 +135,19 @@ class Work:
             customer_id=self.payment.customer_id,
             time=self.attempt.create_time,
             notes=self.operation.notes,
+            capture_later=self.payment.capture_later,
+            provider_token=self.provider_token,
         )
+
+
+def standing_of(state: State) -> Standing:
+    """How far an attempt is, as far as asking is concerned."""
+    match state:
+        case State.REQUESTED:
+            return Standing.REQUESTED
+        case State.UNKNOWN:
+            return Standing.UNKNOWN
+    return Standing.WAITING if needs_asking(state) else Standing.ENDED
 
 
 class Recorder:
@@ -110,7 +170,7 @@ class Recorder:
     async def load(self, tx: Connection, tenant_id: UUID, operation: Operation) -> Work | None:
         """The work of an operation as it stands."""
         attempt = await store.find_attempt(
-            tx, tenant_id, operation.provider_account_id, operation.attempt_id, ""
+            tx, tenant_id, operation.provider_account_id, operation.target_id, ""
         )
         account = await find_provider_account(tx, tenant_id, operation.provider_account_id)
         if attempt is None or account is None:
@@ -124,25 +184,25 @@ class Recorder:
 
     async def record(
         self,
-        work: Work,
+        errand: Work,
         played: Played,
         witness: Witness,
         *,
         last: bool,
         machine_now: datetime | None = None,
-    ) -> Attempt:
-        """Record what a plan came to, and set when to ask next; returns the attempt as it is now.
+    ) -> Work:
+        """Record what a plan came to, and set when to ask next; returns the work as it is now.
 
         Where the answer is not clear and `last` is false, the lease is kept: more is asked.
         """
         present = machine_now or self._clock.now()
-        tenant_now = work.now or await self._tenant_now(work.tenant_id)
-        async with self._database.transaction(work.tenant_id) as tx:
+        tenant_now = errand.now or await self._tenant_now(errand.tenant_id)
+        async with self._database.transaction(errand.tenant_id) as tx:
             applied = await self.apply(
-                tx, work, played, witness, last=last, present=present, tenant_now=tenant_now
+                tx, errand, played, witness, last=last, present=present, tenant_now=tenant_now
             )
-        self.report(work, applied)
-        return applied.attempt
+        self.report(errand, applied)
+        return replace(errand, attempt=applied.attempt)
 
     async def apply(
         self,
@@ -164,15 +224,25 @@ class Recorder:
         attempt = next(each for each in payment.attempts if each.attempt_id == attempt_id)
         operation = await store.lock_operation(tx, tenant_id, attempt_id)
 
-        outcome, asking = _weigh(
+        outcome, asking = weigh(
             as_evidence(played.outcome, witness), operation.asking, work.capabilities, present
         )
         siblings = siblings_of(attempt_id, states)
         applied = apply(attempt, outcome, siblings, tenant_now, work.attempt.state)
         if applied.attempt != attempt:
             await store.save_attempt(tx, tenant_id, applied.attempt)
-        await store.append_evidence(tx, tenant_id, applied, outcome, witness, present)
-        await store.append_calls(tx, tenant_id, operation.operation_id, played.calls, present)
+        evidence = store.Evidence(
+            attempt_id,
+            witness,
+            outcome.finding,
+            applied.before.value,
+            applied.attempt.state.value,
+            outcome.detail,
+            [alert.value for alert in applied.alerts],
+        )
+        await store.append_evidence(tx, tenant_id, evidence, present)
+        calls_of = work.operation.operation_id  # of a capture, where a capture was asked
+        await store.append_calls(tx, tenant_id, calls_of, played.calls, present)
 
         asking = entering(asking, applied.attempt.state, present)
         if last or outcome.finding not in UNCLEAR:
@@ -182,8 +252,12 @@ class Recorder:
         if asking.handed_over and not operation.asking.handed_over:
             log.error("outcome_needs_people", attempt_id=str(attempt_id))
         if applied.changed:
-            await self._tell(tx, work, applied, states, tenant_now)
-        await _judge_account(tx, work, played)
+            await self._tell(tx, work, applied, states, payment.cancel_requested, tenant_now)
+            if not needs_asking(applied.attempt.state):
+                await store.close_orders(tx, tenant_id, attempt_id)
+            if payment.cancel_requested or siblings.paid:
+                await self._unwind(tx, work, applied.attempt, present, tenant_now)
+        await judge_account(tx, tenant_id, work.line.account, played)
         return applied
 
     async def _tell(
@@ -192,16 +266,53 @@ class Recorder:
         work: Work,
         applied: Applied,
         states: dict[UUID, State],
+        cancel_requested: bool,
         tenant_now: datetime,
     ) -> None:
         attempt = applied.attempt
-        state, unknown = project([*(states | {attempt.attempt_id: attempt.state}).values()])
+        state, unknown = project(
+            [*(states | {attempt.attempt_id: attempt.state}).values()],
+            cancel_requested=cancel_requested,
+        )
         await payments.save_state(
             tx, work.tenant_id, attempt.payment_id, state, unknown, tenant_now
         )
         kind = MESSAGE_KINDS.get(attempt.state)
         if kind is not None and applied.tell:
             await append(tx, work.tenant_id, kind, render_change(work.payment, attempt))
+
+    async def _unwind(
+        self, tx: Connection, work: Work, attempt: Attempt, present: datetime, tenant_now: datetime
+    ) -> None:
+        """Money came for what nobody wants any more, or what is paid already: it goes back.
+
+        The intent to send it back is committed with the news; jobs carry it out.
+        """
+        able, reference = work.capabilities, str(attempt.attempt_id)
+        left = refundable(attempt)
+        if attempt.state is State.SUCCEEDED and able.refund and left.atoms > 0:
+            refund = new_refund(attempt, left, UNWANTED, tenant_now)
+            await refunds.insert_refund(tx, work.tenant_id, refund)
+            await store.reserve_refund(tx, work.tenant_id, attempt.attempt_id, left.atoms)
+            kind, target_id, reference = Kind.REFUND, refund.refund_id, str(refund.refund_id)
+            digest = hashlib.sha256(reference.encode()).digest()
+        elif attempt.state is State.AUTHORIZED and able.cancel:
+            if await store.has_open_order(tx, work.tenant_id, attempt.attempt_id):
+                return
+            kind, target_id = Kind.CANCEL, attempt.attempt_id
+            digest = hashlib.sha256(f"cancel {reference}".encode()).digest()
+        else:
+            return
+        operation = Operation(
+            operation_id=new_id(present),
+            target_id=target_id,
+            provider_account_id=attempt.provider_account_id,
+            key=str(uuid.uuid4()),
+            reference=reference,
+            asking=Asking(start_time=present, sent_time=present, ask_time=present),
+            kind=kind,
+        )
+        await store.insert_operation(tx, work.tenant_id, operation, digest)
 
     def report(self, work: Work, applied: Applied) -> None:
         """Count a change that is committed, and tell people what they must know of."""
@@ -219,7 +330,7 @@ class Recorder:
             )
 
 
-def _weigh(
+def weigh(
     outcome: Outcome, asking: Asking, capabilities: Capabilities, now: datetime
 ) -> tuple[Outcome, Asking]:
     """An empty find is silence until a second one, late enough, makes it proof of absence."""
@@ -237,9 +348,10 @@ def _weigh(
     return silent, after_empty_find(asking, capabilities, now)
 
 
-async def _judge_account(tx: Connection, work: Work, played: Played) -> None:
+async def judge_account(
+    tx: Connection, tenant_id: UUID, account: ProviderAccount, played: Played
+) -> None:
     """An account whose credentials are refused is degraded until they are taken again."""
-    account = work.line.account
     if played.outcome.basis is Basis.ACCESS:
         state = ProviderAccountState.DEGRADED
         log.error("credentials_refused", provider_account=account.code, why=played.outcome.detail)
@@ -248,4 +360,4 @@ async def _judge_account(tx: Connection, work: Work, played: Played) -> None:
     else:
         return
     if account.state not in (state, ProviderAccountState.DISABLED):
-        await save_state(tx, work.tenant_id, account.provider_account_id, state)
+        await save_state(tx, tenant_id, account.provider_account_id, state)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from chassis.database import Connection
-from gateway.attempts.domain import Operation
-from gateway.domain.attempt import Applied, Attempt, State
-from gateway.domain.outcome import DeclineClass, NextAction, Outcome, Witness
+from gateway.attempts.domain import Kind, Operation
+from gateway.domain.attempt import Attempt, State
+from gateway.domain.outcome import DeclineClass, Finding, NextAction, Witness
 from gateway.domain.resolution import Asking
 from gateway.providers.driver import CallRecord
 from kernel.currency import MINOR_DIGITS
@@ -23,14 +24,16 @@ _SELECT = (
     "SELECT a.attempt_id, a.payment_id, a.number, a.provider_account_id, a.payment_method_id,"
     " a.state, a.provider_payment_id, a.stated_asset, a.stated_atoms, a.decline_code,"
     " a.decline_class, a.action_url, a.action_expire_time, a.told, a.create_time, a.update_time,"
-    " p.asset, p.minor_digits, p.atoms, c.code"
+    " a.capture_atoms, a.captured_atoms, a.refunded_atoms, a.disputed_atoms,"
+    " p.asset, p.minor_digits, p.atoms, p.capture_later, c.code"
     " FROM attempt AS a JOIN payment AS p USING (tenant_id, payment_id)"
     " JOIN provider_account AS c ON (c.tenant_id, c.provider_account_id)"
     " = (a.tenant_id, a.provider_account_id)"
 )
 _COLUMNS = (
     " operation_id, target_id, provider_account_id, idempotency_key, reference, notes,"
-    " lease_until, tries, start_time, sent_time, asks, unknown_since, empty_find_time, handed_over"
+    " lease_until, tries, start_time, sent_time, asks, unknown_since, empty_find_time, handed_over,"
+    " kind, state, acknowledged, rejection"
 )
 _SELECT_OPERATION = f"SELECT{_COLUMNS} FROM operation"
 
@@ -93,7 +96,7 @@ async def save_attempt(tx: Connection, tenant_id: UUID, attempt: Attempt) -> Non
     await tx.execute(
         "UPDATE attempt SET state = $3, provider_payment_id = $4, stated_asset = $5,"
         " stated_atoms = $6, decline_code = $7, decline_class = $8, action_url = $9,"
-        " action_expire_time = $10, told = $11, update_time = $12"
+        " action_expire_time = $10, told = $11, update_time = $12, captured_atoms = $13"
         " WHERE tenant_id = $1 AND attempt_id = $2",
         tenant_id,
         attempt.attempt_id,
@@ -107,6 +110,45 @@ async def save_attempt(tx: Connection, tenant_id: UUID, attempt: Attempt) -> Non
         action.expire_time if action else None,
         sorted(state.value for state in attempt.told),
         attempt.update_time,
+        Decimal(attempt.captured.atoms) if attempt.captured else None,
+    )
+
+
+async def save_capture_amount(
+    tx: Connection, tenant_id: UUID, attempt_id: UUID, amount: Amount
+) -> None:
+    """How much a capture is to take."""
+    await tx.execute(
+        "UPDATE attempt SET capture_atoms = $3 WHERE tenant_id = $1 AND attempt_id = $2",
+        tenant_id,
+        attempt_id,
+        Decimal(amount.atoms),
+    )
+
+
+async def reserve_refund(tx: Connection, tenant_id: UUID, attempt_id: UUID, atoms: int) -> None:
+    """Count a refund's amount as gone; the schema refuses more than is left."""
+    await tx.execute(
+        "UPDATE attempt SET refunded_atoms = refunded_atoms + $3"
+        " WHERE tenant_id = $1 AND attempt_id = $2",
+        tenant_id,
+        attempt_id,
+        Decimal(atoms),
+    )
+
+
+async def correct_refunded(tx: Connection, tenant_id: UUID, attempt_id: UUID, atoms: int) -> None:
+    """A refund failed, below zero, or went through after it was given up: what is gone changes.
+
+    In the second case others may have taken its place, and no more than all can be counted gone.
+    """
+    await tx.execute(
+        "UPDATE attempt SET refunded_atoms = greatest(0, least(refunded_atoms + $3,"
+        " coalesce(captured_atoms, 0) - disputed_atoms))"
+        " WHERE tenant_id = $1 AND attempt_id = $2",
+        tenant_id,
+        attempt_id,
+        Decimal(atoms),
     )
 
 
@@ -119,10 +161,10 @@ async def insert_operation(
     await tx.execute(
         "INSERT INTO operation (tenant_id, operation_id, kind, target_id, provider_account_id,"
         " idempotency_key, reference, fingerprint, state, lease_until, tries, start_time,"
-        " sent_time) VALUES ($1, $2, 'CHARGE', $3, $4, $5, $6, $7, 'OPEN', $8, $9, $10, $11)",
+        " sent_time) VALUES ($1, $2, $12, $3, $4, $5, $6, $7, 'OPEN', $8, $9, $10, $11)",
         tenant_id,
         operation.operation_id,
-        operation.attempt_id,
+        operation.target_id,
         operation.provider_account_id,
         operation.key,
         operation.reference,
@@ -131,6 +173,7 @@ async def insert_operation(
         operation.tries,
         operation.asking.start_time,
         operation.asking.sent_time,
+        operation.kind.value,
     )
 
 
@@ -163,15 +206,74 @@ async def lease_operation(
     return _operation(row) if row else None
 
 
-async def lock_operation(tx: Connection, tenant_id: UUID, attempt_id: UUID) -> Operation:
-    """The operation that charges an attempt."""
+async def lock_operation(tx: Connection, tenant_id: UUID, target_id: UUID) -> Operation:
+    """The operation that charges an attempt, or the one that sends a refund."""
     row = await tx.fetchrow(
         _SELECT_OPERATION
-        + " WHERE tenant_id = $1 AND target_id = $2 AND kind = 'CHARGE' FOR UPDATE",
+        + " WHERE tenant_id = $1 AND target_id = $2 AND kind IN ('CHARGE', 'REFUND') FOR UPDATE",
+        tenant_id,
+        target_id,
+    )
+    return _operation(row)
+
+
+async def find_charge(tx: Connection, tenant_id: UUID, attempt_id: UUID) -> Operation:
+    """The operation that charges an attempt, for what it noted; nobody is made to wait."""
+    row = await tx.fetchrow(
+        _SELECT_OPERATION + " WHERE tenant_id = $1 AND target_id = $2 AND kind = 'CHARGE'",
         tenant_id,
         attempt_id,
     )
     return _operation(row)
+
+
+async def lock_order(tx: Connection, tenant_id: UUID, operation_id: UUID) -> Operation:
+    """A capture or cancellation."""
+    row = await tx.fetchrow(
+        _SELECT_OPERATION + " WHERE tenant_id = $1 AND operation_id = $2 FOR UPDATE",
+        tenant_id,
+        operation_id,
+    )
+    return _operation(row)
+
+
+async def find_last_order(tx: Connection, tenant_id: UUID, attempt_id: UUID) -> Operation | None:
+    """The latest capture or cancellation of an attempt, open or not."""
+    row = await tx.fetchrow(
+        _SELECT_OPERATION + " WHERE tenant_id = $1 AND target_id = $2"
+        " AND kind IN ('CAPTURE', 'CANCEL') ORDER BY operation_id DESC LIMIT 1",
+        tenant_id,
+        attempt_id,
+    )
+    return _operation(row) if row else None
+
+
+async def has_open_order(tx: Connection, tenant_id: UUID, attempt_id: UUID) -> bool:
+    """Whether a capture or cancellation of an attempt is still open."""
+    order = await find_last_order(tx, tenant_id, attempt_id)
+    return order is not None and not order.done
+
+
+async def close_orders(tx: Connection, tenant_id: UUID, attempt_id: UUID) -> None:
+    """An attempt ended: what its captures and cancellations came to is known with it."""
+    await tx.execute(
+        "UPDATE operation SET state = 'DONE', unknown_since = NULL WHERE tenant_id = $1"
+        " AND target_id = $2 AND kind IN ('CAPTURE', 'CANCEL') AND state = 'OPEN'",
+        tenant_id,
+        attempt_id,
+    )
+
+
+async def save_order(tx: Connection, tenant_id: UUID, operation: Operation) -> None:
+    """What the provider made of a capture or cancellation."""
+    await tx.execute(
+        "UPDATE operation SET acknowledged = $3, rejection = $4"
+        " WHERE tenant_id = $1 AND operation_id = $2",
+        tenant_id,
+        operation.operation_id,
+        operation.acknowledged,
+        operation.rejection,
+    )
 
 
 async def save_operation(
@@ -222,27 +324,38 @@ async def save_note(
 # --- evidence -------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One line of what is known about an attempt, or about a refund of it."""
+
+    attempt_id: UUID
+    witness: Witness
+    finding: Finding
+    before: str
+    after: str
+    detail: str = ""
+    alerts: Sequence[str] = ()
+    refund_id: UUID | None = None
+
+
 async def append_evidence(
-    tx: Connection,
-    tenant_id: UUID,
-    applied: Applied,
-    outcome: Outcome,
-    witness: Witness,
-    now: datetime,
+    tx: Connection, tenant_id: UUID, evidence: Evidence, now: datetime
 ) -> None:
     await tx.execute(
         "INSERT INTO evidence (tenant_id, evidence_id, attempt_id, witness, finding, from_state,"
-        " to_state, alerts, detail, create_time) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        " to_state, alerts, detail, create_time, refund_id)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         tenant_id,
         new_id(now),
-        applied.attempt.attempt_id,
-        witness.value,
-        outcome.finding.value,
-        applied.before.value,
-        applied.attempt.state.value,
-        [alert.value for alert in applied.alerts],
-        outcome.detail[:500],
+        evidence.attempt_id,
+        evidence.witness.value,
+        evidence.finding.value,
+        evidence.before,
+        evidence.after,
+        list(evidence.alerts),
+        evidence.detail[:500],
         now,
+        evidence.refund_id,
     )
 
 
@@ -302,18 +415,33 @@ def _attempt(row: Any) -> Attempt:
         decline_class=DeclineClass(row["decline_class"]) if row["decline_class"] else None,
         action=action,
         told=frozenset(State(state) for state in row["told"]),
+        capture_later=row["capture_later"],
+        capture_amount=_of(row, "capture_atoms"),
+        captured=_of(row, "captured_atoms"),
+        refunded_atoms=int(row["refunded_atoms"]),
+        disputed_atoms=int(row["disputed_atoms"]),
     )
+
+
+def _of(row: Any, column: str) -> Amount | None:
+    """An amount in the payment's own currency."""
+    atoms = row[column]
+    return None if atoms is None else Amount(Asset(row["asset"], row["minor_digits"]), int(atoms))
 
 
 def _operation(row: Any) -> Operation:
     return Operation(
         operation_id=row["operation_id"],
-        attempt_id=row["target_id"],
+        target_id=row["target_id"],
         provider_account_id=row["provider_account_id"],
         key=row["idempotency_key"],
         reference=row["reference"],
         notes=json.loads(row["notes"]),
+        kind=Kind(row["kind"]),
         tries=row["tries"],
+        done=row["state"] == "DONE",
+        acknowledged=row["acknowledged"],
+        rejection=row["rejection"],
         asking=Asking(
             start_time=row["start_time"],
             sent_time=row["sent_time"],

@@ -35,6 +35,8 @@ def render_attempt(attempt: Attempt) -> payment_pb2.Attempt:
         create_time=render_time(attempt.create_time),
         update_time=render_time(attempt.update_time),
         action_url=action.url if action else "",
+        captured=render_amount(attempt.captured) if attempt.captured else None,
+        refunded=render_amount(attempt.refunded) if attempt.refunded_atoms else None,
     )
 
 

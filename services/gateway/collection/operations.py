@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any, Protocol
 from uuid import UUID
 
 import structlog
 
-from chassis.database import Database
+from chassis.database import Connection, Database
 from chassis.metrics import Metrics
 from gateway.attempts import store
-from gateway.attempts.operations import Recorder, Work
-from gateway.domain.attempt import State
+from gateway.attempts.domain import Kind, Operation
+from gateway.collection.domain import Errand, Standing
 from gateway.domain.outcome import UNCLEAR, Basis, Finding, Outcome, Witness, as_evidence
-from gateway.domain.payment import PaymentState
-from gateway.domain.resolution import (
-    REPLAYS_AT_ONCE,
-    WITNESSES,
-    Question,
-    before_sending,
-    needs_asking,
-    questions,
-)
+from gateway.domain.resolution import REPLAYS_AT_ONCE, WITNESSES, Question, before_sending
 from gateway.providers.driver import Driver, Played
 from gateway.providers.lines import SecretMissing
 from gateway.providers.plan import Note, Plan
@@ -36,6 +28,27 @@ CLOSE_SECONDS_MAX = 5.0  # for calls under way; what takes longer is left to its
 log = structlog.get_logger("gateway.collection")
 
 
+class ErrandRecorder(Protocol):
+    """Loads errands of one kind, and records what was found out about them."""
+
+    async def load(self, tx: Connection, tenant_id: UUID, operation: Operation) -> Any:
+        """The errand of an operation as it stands; None where it has no target."""
+
+    async def record(
+        self,
+        errand: Any,
+        played: Played,
+        witness: Witness,
+        *,
+        last: bool,
+        machine_now: datetime | None = None,
+    ) -> Any:
+        """Record what a plan came to, and set when to ask next; returns the errand as it is now.
+
+        Where the answer is not clear and `last` is false, the lease is kept: more is asked.
+        """
+
+
 class Collector:
     """Plays plans for operations that are written down, and has recorded what came of them."""
 
@@ -43,7 +56,7 @@ class Collector:
         self,
         database: Database,
         driver: Driver,
-        recorder: Recorder,
+        recorders: Mapping[Kind, ErrandRecorder],
         metrics: Metrics,
         clock: Clock,
         lease: timedelta,
@@ -52,9 +65,9 @@ class Collector:
         self.clock = clock
         self._database = database
         self._driver = driver
-        self._recorder = recorder
+        self._recorders = recorders
         self._metrics = metrics
-        self._under_way: dict[UUID, asyncio.Task[None]] = {}  # by attempt
+        self._under_way: dict[UUID, asyncio.Task[None]] = {}  # by what callers wait for
 
     async def close(self) -> None:
         """Give calls under way a moment. What is cut off is found by its lease."""
@@ -68,32 +81,33 @@ class Collector:
 
     # --- carrying out -----------------------------------------------------------------------------
 
-    def start(self, work: Work) -> None:
+    def start(self, errand: Errand) -> None:
         """Begin to carry out an operation whose intent is committed. It goes on without us."""
-        attempt_id = work.attempt.attempt_id
-        task = asyncio.create_task(self._carry_out(work), name=f"attempt {attempt_id}")
-        self._under_way[attempt_id] = task
-        task.add_done_callback(lambda ended: self._ended(attempt_id, ended))
+        waited_for = errand.waited_for
+        task = asyncio.create_task(self._carry_out(errand), name=f"errand {waited_for}")
+        self._under_way[waited_for] = task
+        task.add_done_callback(lambda ended: self._ended(waited_for, ended))
 
-    async def wait(self, attempt_id: UUID, seconds: float) -> None:
-        """Wait until an attempt that this process carries out is recorded, or time is up."""
-        task = self._under_way.get(attempt_id)
+    async def wait(self, waited_for: UUID, seconds: float) -> None:
+        """Wait until what this process carries out for an attempt, a refund or a capture is
+        recorded, or time is up."""
+        task = self._under_way.get(waited_for)
         if task is not None and seconds > 0:
             await asyncio.wait([task], timeout=seconds)
 
-    def _ended(self, attempt_id: UUID, task: asyncio.Task[None]) -> None:
-        self._under_way.pop(attempt_id, None)
+    def _ended(self, waited_for: UUID, task: asyncio.Task[None]) -> None:
+        self._under_way.pop(waited_for, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             # Nothing is lost: the lease runs out and the sweeper asks what became of it.
-            log.error("attempt_left_to_its_lease", attempt_id=str(attempt_id), exc_info=error)
+            log.error("errand_left_to_its_lease", target=str(waited_for), exc_info=error)
 
-    async def _carry_out(self, work: Work) -> None:
+    async def _carry_out(self, errand: Errand) -> None:
         # Looks come with the schedule; a replay is as good as a reply, and comes at once.
-        replays = _replays(_offered(work, State.UNKNOWN, self.clock.now()))
-        played = await self._play(work, work.provider.charge(work.charge(), work.line.login))
-        attempt = await self._recorder.record(work, played, Witness.REPLY, last=not replays)
-        if attempt.state is State.UNKNOWN:
-            await self._ask(replace(work, attempt=attempt), replays, None)
+        replays = _replays(errand.offered(True, self.clock.now()))
+        played = await self._play(errand, errand.send())
+        recorded = await self._record(errand, played, Witness.REPLY, last=not replays)
+        if recorded.standing is Standing.UNKNOWN:
+            await self._ask(recorded, replays, None)
 
     # --- asking -----------------------------------------------------------------------------------
 
@@ -119,76 +133,97 @@ class Collector:
         self._metrics.attempt_unknown_oldest_seconds.of().set(max(0.0, age))
 
     async def _settle(self, tenant_id: UUID, operation_id: UUID, now: datetime) -> None:
+        errand: Errand | None = None
         async with self._database.transaction(tenant_id) as tx:
             operation = await store.lease_operation(tx, tenant_id, operation_id, now, self.lease)
-            work = await self._recorder.load(tx, tenant_id, operation) if operation else None
-        if work is None:
+            if operation is not None:
+                errand = await self._recorders[operation.kind].load(tx, tenant_id, operation)
+        if errand is None or errand.standing is Standing.ENDED:
             return
-        asked = _offered(work, work.attempt.state, now)
-        if work.attempt.state is State.REQUESTED:
+        if errand.standing is Standing.REQUESTED and errand.operation.tries == 1:
+            # Written down by a job rather than for a caller: nobody has sent it yet.
+            await self._carry_out(errand)
+            return
+        asked: Sequence[Question] = errand.offered(False, now)
+        if errand.standing is Standing.REQUESTED:
             # Whoever sent it is gone, or is so slow that nobody waits for it any more.
-            asked = _offered(work, State.UNKNOWN, now)
-            asked = _replays(asked) + tuple(each for each in asked if each is not Question.REPLAY)
-            silence = Outcome(Finding.SILENCE, detail="nobody recorded an outcome in time")
-            attempt = await self._recorder.record(
-                work, Played(silence, ()), Witness.LEASE, last=not asked, machine_now=now
+            supposed = errand.offered(True, now)
+            asked = _replays(supposed) + tuple(
+                each for each in supposed if each is not Question.REPLAY
             )
-            work = replace(work, attempt=attempt)
-            if not needs_asking(attempt.state):
+            silence = Outcome(Finding.SILENCE, detail="nobody recorded an outcome in time")
+            errand = await self._record(
+                errand, Played(silence, ()), Witness.LEASE, last=not asked, now=now
+            )
+            if errand.standing is Standing.ENDED:
                 return
         elif not asked:
             nothing = Played(Outcome(Finding.SILENCE, detail="nothing may be asked"), ())
-            await self._recorder.record(work, nothing, Witness.LEASE, last=True, machine_now=now)
-        await self._ask(work, asked, now)
+            await self._record(errand, nothing, Witness.LEASE, last=True, now=now)
+        await self._ask(errand, asked, now)
 
-    async def _ask(self, work: Work, asked: Sequence[Question], now: datetime | None) -> None:
+    async def _ask(self, errand: Errand, asked: Sequence[Question], now: datetime | None) -> None:
         """Ask one question after another until an answer is clear."""
         for position, question in enumerate(asked, start=1):
-            played = await self._put(work, question, now)
+            played = await self._put(errand, question, now)
             witness, last = WITNESSES[question], position == len(asked)
-            attempt = await self._recorder.record(work, played, witness, last=last, machine_now=now)
+            recorded = await self._record(errand, played, witness, last=last, now=now)
             clear = as_evidence(played.outcome, witness).finding not in UNCLEAR
-            if clear or attempt.state is not work.attempt.state:
+            if clear or recorded.stage != errand.stage:
                 return
-            work = replace(work, attempt=attempt)
+            errand = recorded
 
-    async def look(self, work: Work) -> Played | None:
-        """Look at the payment itself, by its id and else by our reference, for a caller who records
+    async def look(self, errand: Errand) -> Played | None:
+        """Look at the thing itself, by its id and else by our reference, for a caller who records
         the answer, clear or not; None where neither is to be had."""
         played = None
-        for question in _offered(work, State.PROCESSING, self.clock.now()):
-            played = await self._put(work, question, None)
+        for question in errand.offered(False, self.clock.now()):
+            if question is Question.REPLAY:
+                continue
+            played = await self._put(errand, question, None)
             if as_evidence(played.outcome, WITNESSES[question]).finding not in UNCLEAR:
                 return played
         return played
 
-    async def _put(self, work: Work, question: Question, now: datetime | None) -> Played:
-        login = work.line.login
+    async def _put(self, errand: Errand, question: Question, now: datetime | None) -> Played:
         match question:
             case Question.REPLAY:
-                asking = before_sending(work.operation.asking, now or self.clock.now())
-                async with self._database.transaction(work.tenant_id) as tx:
+                asking = before_sending(errand.operation.asking, now or self.clock.now())
+                async with self._database.transaction(errand.tenant_id) as tx:
                     await store.save_sending(
-                        tx, work.tenant_id, work.operation.operation_id, asking, self.lease
+                        tx, errand.tenant_id, errand.operation.operation_id, asking, self.lease
                     )
-                plan = work.provider.charge(work.charge(), login)
+                plan = errand.send()
             case Question.READ:
-                assert work.provider.read is not None, "read_by_id is declared"
-                plan = work.provider.read(work.look(), login)
+                plan = errand.read()
             case Question.FIND:
-                assert work.provider.find is not None, "lookup is declared"
-                plan = work.provider.find(work.look(), login)
-        return await self._play(work, plan)
+                plan = errand.find()
+        return await self._play(errand, plan)
 
-    async def _play(self, work: Work, plan: Plan) -> Played:
+    async def _record(
+        self,
+        errand: Errand,
+        played: Played,
+        witness: Witness,
+        *,
+        last: bool,
+        now: datetime | None = None,
+    ) -> Errand:
+        recorder = self._recorders[errand.operation.kind]
+        recorded: Errand = await recorder.record(
+            errand, played, witness, last=last, machine_now=now
+        )
+        return recorded
+
+    async def _play(self, errand: Errand, plan: Plan) -> Played:
         async def keep(note: Note) -> None:
-            async with self._database.transaction(work.tenant_id) as tx:
+            async with self._database.transaction(errand.tenant_id) as tx:
                 await store.save_note(
-                    tx, work.tenant_id, work.operation.operation_id, note.name, note.value
+                    tx, errand.tenant_id, errand.operation.operation_id, note.name, note.value
                 )
 
         try:
-            played = await self._driver.play(plan, work.line, keep)
+            played = await self._driver.play(plan, errand.line, keep)
         except SecretMissing as error:
             refused = Outcome(
                 Finding.REJECTED,
@@ -199,21 +234,11 @@ class Collector:
             return Played(refused, ())
         for call in played.calls:
             result = str(call.status) if call.status else "silence"
-            self._metrics.provider_call_seconds.of(work.provider.name, call.method, result).observe(
+            name = errand.provider.name
+            self._metrics.provider_call_seconds.of(name, call.method, result).observe(
                 call.duration_ms / 1000
             )
         return played
-
-
-def _offered(work: Work, state: State, now: datetime) -> tuple[Question, ...]:
-    return questions(
-        state,
-        work.capabilities,
-        work.operation.asking,
-        has_provider_id=bool(work.attempt.provider_payment_id),
-        wanted=work.payment.state is not PaymentState.CANCELED,
-        now=now,
-    )
 
 
 def _replays(offered: Sequence[Question]) -> tuple[Question, ...]:

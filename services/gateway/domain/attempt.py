@@ -148,6 +148,18 @@ class Attempt:
     action: NextAction | None = None
     told: frozenset[State] = frozenset()  # states that a message has told of
     capture_later: bool = False  # the provider is told to reserve only
+    capture_amount: Amount | None = None  # what a capture asked for
+    captured: Amount | None = None  # what was taken, in the attempt's own currency
+    refunded_atoms: int = 0  # of refunds that have not failed
+    disputed_atoms: int = 0  # in disputes that are open or lost
+
+    @property
+    def refunded(self) -> Amount:
+        return Amount(self.amount.asset, self.refunded_atoms)
+
+    @property
+    def disputed(self) -> Amount:
+        return Amount(self.amount.asset, self.disputed_atoms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +232,18 @@ def apply(
         action=outcome.action if found.to is State.ACTION_REQUIRED else None,
         update_time=now,
     )
+    if changed.state is State.SUCCEEDED:
+        changed = replace(changed, captured=_captured(changed))
     changed, tell = _tell(changed)
     return Applied(attempt.state, changed, _alerts(attempt, changed, found, siblings), tell)
+
+
+def _captured(attempt: Attempt) -> Amount:
+    """What was taken, never more than the provider states; never less than what left again."""
+    taken = attempt.stated or attempt.capture_amount or attempt.amount
+    atoms = taken.atoms if taken.asset == attempt.amount.asset else 0
+    gone = attempt.refunded_atoms + attempt.disputed_atoms
+    return Amount(attempt.amount.asset, max(atoms, gone))
 
 
 def _tell(attempt: Attempt) -> tuple[Attempt, bool]:
@@ -242,6 +264,8 @@ def _alerts(before: Attempt, after: Attempt, found: Step, siblings: Siblings) ->
         alerts.append(Alert.PAID_TWICE if siblings.paid else Alert.LATE_SUCCESS)
     elif found.late and found.alert:
         alerts.append(Alert.LATE_AFTER_FAILURE)
-    if after.stated is not None and after.stated != before.amount:
+    taken = after.state is State.SUCCEEDED
+    expected = (before.capture_amount if taken else None) or before.amount
+    if after.stated is not None and after.stated != expected:
         alerts.append(Alert.AMOUNT_MISMATCH)
     return tuple(alerts)

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from gateway.domain.attempt import LIVE, Attempt, Siblings, State
 from gateway.domain.outcome import DeclineClass
-from kernel.errors import Refusal
+from kernel.errors import InvalidValue, Refusal
 from kernel.money import Amount
 
 # The strictest cap that holds for every card network outside Visa's and Mastercard's own: 15 in
@@ -55,6 +55,8 @@ class Payment:
     outcome_unknown: bool
     create_time: datetime
     attempts: tuple[Attempt, ...] = ()  # oldest first
+    capture_later: bool = False  # reserved only, until it is captured
+    cancel_requested: bool = False  # nobody wants it any more
 
 
 class AttemptInFlight(Refusal):
@@ -66,19 +68,44 @@ class AttemptInFlight(Refusal):
         super().__init__(f"an attempt of payment {payment_id} still lives", payment_id=payment_id)
 
 
+class StateNotAllowed(Refusal):
+    """A payment is in a state that does not allow what was asked."""
+
+    reason = "STATE_NOT_ALLOWED"
+
+    def __init__(self, payment_id: UUID, state: str) -> None:
+        super().__init__(f"payment {payment_id} is {state}", payment_id=payment_id, state=state)
+
+
+class OutcomeUnknown(Refusal):
+    """What became of an earlier capture or cancellation is not known yet."""
+
+    reason = "OUTCOME_UNKNOWN"
+
+    def __init__(self, payment_id: UUID) -> None:
+        super().__init__(
+            f"a capture or cancellation of payment {payment_id} is still open",
+            payment_id=payment_id,
+        )
+
+
 class RetryNotAllowed(Refusal):
     """A retry would be refused, is not allowed yet, or has nothing left to collect."""
 
     reason = "RETRY_NOT_ALLOWED"
 
 
-def project(states: Sequence[State]) -> tuple[PaymentState, bool]:
+def project(
+    states: Sequence[State], *, cancel_requested: bool = False
+) -> tuple[PaymentState, bool]:
     """An intent's state from its attempts' states, and whether its outcome is unknown."""
     if State.SUCCEEDED in states:
         return PaymentState.SUCCEEDED, False
     for state in states:
         if state in LIVE:
             return _LIVE_STATES[state], state is State.UNKNOWN
+    if cancel_requested:
+        return PaymentState.CANCELED, False
     if State.REVERSED in states:
         return PaymentState.REVERSED, False
     return PaymentState.OPEN, False
@@ -97,6 +124,23 @@ def siblings_of(attempt_id: UUID, states: dict[UUID, State]) -> Siblings:
     """What the other attempts of an intent amount to."""
     others = [state for other, state in states.items() if other != attempt_id]
     return Siblings(alive=any(state in LIVE for state in others), paid=State.SUCCEEDED in others)
+
+
+def capture_amount(payment: Payment, asked: Amount | None) -> tuple[Attempt, Amount]:
+    """The attempt that holds what is reserved, and how much of it to take.
+
+    Raises StateNotAllowed, InvalidValue.
+    """
+    attempt = payment.attempts[-1]
+    if attempt.state is not State.AUTHORIZED or payment.cancel_requested:
+        stands = "CANCELED" if payment.cancel_requested else payment.state.value
+        raise StateNotAllowed(payment.payment_id, stands)
+    amount = payment.amount if asked is None else asked
+    if amount.asset != payment.amount.asset:
+        raise InvalidValue("amount.asset", f"the payment is in {payment.amount.asset.code}")
+    if not 0 < amount.atoms <= payment.amount.atoms:
+        raise InvalidValue("amount.value", f"must be above zero and at most {payment.amount}")
+    return attempt, amount
 
 
 def check_retry(

@@ -116,9 +116,13 @@ def parse_secret_reference(text: str, field_name: str) -> str:
     return text
 
 
-def check_takes_payments(account: ProviderAccount, capabilities: Capabilities) -> None:
+def check_takes_payments(
+    account: ProviderAccount, capabilities: Capabilities, *, capture_later: bool = False
+) -> None:
     """Raise ProviderAccountDisabled or CapabilityMissing where no off-session charge may start."""
     if account.state is ProviderAccountState.DISABLED:
         raise ProviderAccountDisabled(account.code)
     if not capabilities.off_session:
         raise CapabilityMissing("off_session", account.code)
+    if capture_later and not capabilities.manual_capture:
+        raise CapabilityMissing("manual_capture", account.code)

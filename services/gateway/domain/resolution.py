@@ -53,6 +53,33 @@ class Asking:
     handed_over: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Means:
+    """How a provider can be asked about one sort of thing."""
+
+    replay: bool  # it answers a key with the first answer
+    read: bool
+    find: bool
+
+
+def means_of(capabilities: Capabilities) -> Means:
+    """How payments can be asked about."""
+    return Means(
+        replay=capabilities.idempotency is Idempotency.KEY,
+        read=capabilities.read_by_id,
+        find=capabilities.lookup is not Lookup.NONE,
+    )
+
+
+def refund_means_of(capabilities: Capabilities) -> Means:
+    """How refunds can be asked about."""
+    return Means(
+        replay=capabilities.refund_idempotency is Idempotency.KEY,
+        read=capabilities.refund_read_by_id,
+        find=capabilities.refund_lookup is not Lookup.NONE,
+    )
+
+
 def questions(
     state: State,
     capabilities: Capabilities,
@@ -67,18 +94,33 @@ def questions(
     A replay may charge for the first time, so it needs a key that is still remembered and an
     intent that is still wanted, and is no way to look at an attempt that was acknowledged.
     """
+    return questions_by(
+        means_of(capabilities),
+        asking,
+        capabilities.key_window,
+        replayable=wanted and state is State.UNKNOWN,
+        has_provider_id=has_provider_id,
+        now=now,
+    )
+
+
+def questions_by(
+    means: Means,
+    asking: Asking,
+    key_window: timedelta,
+    *,
+    replayable: bool,
+    has_provider_id: bool,
+    now: datetime,
+) -> tuple[Question, ...]:
+    """The same about anything that was sent with a key."""
     asked = []
     age = now - asking.start_time
-    if (
-        state is State.UNKNOWN
-        and wanted
-        and capabilities.idempotency is Idempotency.KEY
-        and age < capabilities.key_window - KEY_WINDOW_MARGIN
-    ):
+    if replayable and means.replay and age < key_window - KEY_WINDOW_MARGIN:
         asked.append(Question.REPLAY)
-    if has_provider_id and capabilities.read_by_id:
+    if has_provider_id and means.read:
         asked.append(Question.READ)
-    if capabilities.lookup is not Lookup.NONE:
+    if means.find:
         asked.append(Question.FIND)
     return tuple(asked)
 
@@ -110,8 +152,12 @@ def before_sending(asking: Asking, now: datetime) -> Asking:
 
 
 def entering(asking: Asking, state: State, now: datetime) -> Asking:
+    """Note when an attempt's outcome became unknown, or known."""
+    return becoming(asking, state is State.UNKNOWN, now)
+
+
+def becoming(asking: Asking, unknown: bool, now: datetime) -> Asking:
     """Note when an outcome became unknown, or known; either starts the schedule anew."""
-    unknown = state is State.UNKNOWN
     if unknown is (asking.unknown_since is not None):
         return asking
     return replace(asking, unknown_since=now if unknown else None, asks=0, handed_over=False)

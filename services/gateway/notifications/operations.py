@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 import structlog
 
-from chassis.database import Database
+from chassis.database import Connection, Database
 from chassis.metrics import Metrics
 from gateway.accounts.store import find_provider_account, find_tenant
 from gateway.attempts.operations import Recorder, TenantNow, Work
@@ -19,8 +20,9 @@ from gateway.attempts.store import find_attempt, lock_operation
 from gateway.collection.operations import Collector
 from gateway.domain.attempt import finding_of, step
 from gateway.domain.card_data import scrub
-from gateway.domain.outcome import UNCLEAR, Witness, as_evidence
+from gateway.domain.outcome import UNCLEAR, Outcome, Witness, as_evidence
 from gateway.domain.provider_account import NotificationAuth, ProviderAccount
+from gateway.domain.refund import apply as apply_to_refund
 from gateway.notifications import store
 from gateway.notifications.domain import (
     REFUSED_AN_HOUR_MAX,
@@ -29,9 +31,13 @@ from gateway.notifications.domain import (
     NotificationState,
     retry_after,
 )
+from gateway.providers.commands import About
 from gateway.providers.driver import Played
 from gateway.providers.lines import Lines
 from gateway.providers.plan import Delivery, Item, Provider, Reading
+from gateway.refunds.domain import RefundWork
+from gateway.refunds.operations import RefundRecorder
+from gateway.refunds.store import find_told_refund
 from kernel.clock import Clock
 from kernel.ids import new_id
 
@@ -66,6 +72,7 @@ class NotificationOperations:
         database: Database,
         collector: Collector,
         recorder: Recorder,
+        refunds: RefundRecorder,
         lines: Lines,
         metrics: Metrics,
         clock: Clock,
@@ -75,6 +82,7 @@ class NotificationOperations:
         self._database = database
         self._collector = collector
         self._recorder = recorder
+        self._refunds = refunds
         self._lines = lines
         self._metrics = metrics
         self._tenant_now = tenant_now
@@ -192,44 +200,60 @@ class NotificationOperations:
         self._metrics.notifications_total.of(provider, state.value).add()
 
     async def _apply_kept(self, tenant_id: UUID, kept: Kept, now: datetime) -> NotificationState:
-        work, item = await self._load(tenant_id, kept)
-        if work is None or item is None or item.outcome is None:
+        item, work = await self._load(tenant_id, kept)
+        if item is None or item.outcome is None or work is None:
             async with self._database.transaction(tenant_id) as tx:
                 await store.save_state(
                     tx, tenant_id, kept.notification_id, NotificationState.IGNORED
                 )
             return NotificationState.IGNORED
         played = Played(item.outcome, ())
-        if step(work.attempt.state, finding_of(work.attempt, item.outcome)) is not None:
+        if _would_change(work, item.outcome):
             played = await self._verified(work, played)
         tenant_now = await self._tenant_now(tenant_id)
+        report: Callable[[], None]
         async with self._database.transaction(tenant_id) as tx:
-            applied = await self._recorder.apply(
-                tx,
-                work,
-                played,
-                Witness.NOTIFICATION,
-                last=True,
-                present=now,
-                tenant_now=tenant_now,
-            )
+            if isinstance(work, RefundWork):
+                told = await self._refunds.apply(
+                    tx,
+                    work,
+                    played,
+                    Witness.NOTIFICATION,
+                    last=True,
+                    present=now,
+                    tenant_now=tenant_now,
+                )
+                report = partial(self._refunds.report, work, told)
+            else:
+                applied = await self._recorder.apply(
+                    tx,
+                    work,
+                    played,
+                    Witness.NOTIFICATION,
+                    last=True,
+                    present=now,
+                    tenant_now=tenant_now,
+                )
+                report = partial(self._recorder.report, work, applied)
             await store.save_state(tx, tenant_id, kept.notification_id, NotificationState.APPLIED)
-        self._recorder.report(work, applied)
+        report()
         return NotificationState.APPLIED
 
-    async def _verified(self, work: Work, told: Played) -> Played:
-        """What the payment itself says now. A notification may be old, and out of order."""
+    async def _verified(self, work: Work | RefundWork, told: Played) -> Played:
+        """What the thing itself says now. A notification may be old, and out of order."""
         looked = await self._collector.look(work)
         if looked is None:
             auth = work.capabilities.notification_auth
             if auth in (NotificationAuth.NONE, NotificationAuth.BASIC):
-                raise NotYet("nothing signs it, and the payment cannot be looked at")
+                raise NotYet("nothing signs it, and what it tells of cannot be looked at")
             return told
         if as_evidence(looked.outcome, Witness.READ).finding in UNCLEAR:
-            raise NotYet(f"the payment could not be looked at: {looked.outcome.detail}")
+            raise NotYet(f"what it tells of could not be looked at: {looked.outcome.detail}")
         return looked
 
-    async def _load(self, tenant_id: UUID, kept: Kept) -> tuple[Work | None, Item | None]:
+    async def _load(
+        self, tenant_id: UUID, kept: Kept
+    ) -> tuple[Item | None, Work | RefundWork | None]:
         async with self._database.transaction(tenant_id) as tx:
             account = await find_provider_account(tx, tenant_id, kept.provider_account_id)
             assert account is not None, "provider accounts are never removed"
@@ -237,18 +261,29 @@ class NotificationOperations:
             item = _item_of(provider, kept)
             if item is None:
                 return None, None
-            attempt = await find_attempt(
-                tx,
-                tenant_id,
-                kept.provider_account_id,
-                _reference(item.reference),
-                item.provider_payment_id,
-            )
-            if attempt is None:
-                log.warning("notification_of_a_stranger", kind=item.kind, account=account.code)
-                return None, item
-            operation = await lock_operation(tx, tenant_id, attempt.attempt_id)
-            return await self._recorder.load(tx, tenant_id, operation), item
+            work = await self._find_work(tx, tenant_id, kept.provider_account_id, item)
+        if work is None and item.about in (About.PAYMENT, About.REFUND):
+            log.warning("notification_of_a_stranger", kind=item.kind, account=account.code)
+        return item, work
+
+    async def _find_work(
+        self, tx: Connection, tenant_id: UUID, account_id: UUID, item: Item
+    ) -> Work | RefundWork | None:
+        """What an item is about, as far as it is kept here."""
+        reference = _reference(item.reference)
+        if item.about is About.REFUND:
+            refund = await find_told_refund(tx, tenant_id, account_id, reference, item.object_id)
+            if refund is None:
+                return None
+            operation = await lock_operation(tx, tenant_id, refund.refund_id)
+            return await self._refunds.load(tx, tenant_id, operation)
+        if item.about is not About.PAYMENT:
+            return None
+        attempt = await find_attempt(tx, tenant_id, account_id, reference, item.provider_payment_id)
+        if attempt is None:
+            return None
+        operation = await lock_operation(tx, tenant_id, attempt.attempt_id)
+        return await self._recorder.load(tx, tenant_id, operation)
 
     async def _put_off(
         self,
@@ -274,6 +309,14 @@ class NotificationOperations:
         async with self._database.transaction(tenant_id) as tx:
             account = await find_provider_account(tx, tenant_id, kept.provider_account_id)
         return account.provider if account else ""
+
+
+def _would_change(work: Work | RefundWork, outcome: Outcome) -> bool:
+    """Whether what is told is news."""
+    if isinstance(work, RefundWork):
+        present = work.now or work.refund.update_time
+        return apply_to_refund(work.refund, outcome, present).changed
+    return step(work.attempt.state, finding_of(work.attempt, outcome)) is not None
 
 
 def _item_of(provider: Provider, kept: Kept) -> Item | None:

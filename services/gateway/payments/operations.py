@@ -63,6 +63,7 @@ class PaymentOperations:
                     state=PaymentState.PROCESSING,
                     outcome_unknown=False,
                     create_time=call.now,
+                    capture_later=new.capture_later,
                 )
                 method = await find_method(tx, tenant_id, new.customer_id, new.payment_method_id)
                 await store.insert_payment(tx, tenant_id, payment)
@@ -126,7 +127,8 @@ class PaymentOperations:
         account = await find_provider_account(tx, tenant_id, method.provider_account_id)
         assert account is not None, "a method has a provider account"
         provider, line = self._lines.of(account)
-        check_takes_payments(account, provider.capabilities(line.login))
+        able = provider.capabilities(line.login)
+        check_takes_payments(account, able, capture_later=payment.capture_later)
         provider.units(payment.amount)
         attempt = Attempt(
             attempt_id=new_id(now),
@@ -139,6 +141,7 @@ class PaymentOperations:
             state=State.REQUESTED,
             create_time=now,
             update_time=now,
+            capture_later=payment.capture_later,
         )
         # Leases and schedules run on the machine's clock: a test clock may stand still or leap.
         present = self._collector.clock.now()
@@ -147,7 +150,7 @@ class PaymentOperations:
         )
         operation = Operation(
             operation_id=new_id(now),
-            attempt_id=attempt.attempt_id,
+            target_id=attempt.attempt_id,
             provider_account_id=account.provider_account_id,
             key=str(uuid.uuid4()),
             reference=str(attempt.attempt_id),

@@ -6,6 +6,8 @@ from chassis.call import Call
 from chassis.paging import next_token, parse_page
 from chassis.wire import find_uuid, parse_request_id, parse_uuid
 from gateway.methods.wire import parse_customer_id
+from gateway.orders.operations import OrderOperations
+from gateway.orders.wire import parse_part
 from gateway.payments.operations import PaymentOperations
 from gateway.payments.wire import parse_new_payment, render_payment
 from gateway.wire import refuse_card_data
@@ -15,8 +17,9 @@ from tollgate.gateway.v1 import payment_service_pb2 as pb
 class PaymentService:
     """Payment intents."""
 
-    def __init__(self, payments: PaymentOperations) -> None:
+    def __init__(self, payments: PaymentOperations, orders: OrderOperations) -> None:
         self._payments = payments
+        self._orders = orders
 
     async def CreatePayment(
         self, request: pb.CreatePaymentRequest, call: Call
@@ -35,6 +38,32 @@ class PaymentService:
         method_id = find_uuid(request.payment_method_id, "payment_method_id")
         payment = await self._payments.retry(call, request, payment_id, method_id)
         return pb.RetryPaymentResponse(payment=render_payment(payment))
+
+    async def CapturePayment(
+        self, request: pb.CapturePaymentRequest, call: Call
+    ) -> pb.CapturePaymentResponse:
+        refuse_card_data(request)
+        parse_request_id(request.request_id)
+        payment_id = parse_uuid(request.payment_id, "payment_id")
+        ordered = await self._orders.capture(call, request, payment_id, parse_part(request))
+        return pb.CapturePaymentResponse(
+            payment=render_payment(ordered.payment),
+            outcome_unknown=ordered.outcome_unknown,
+            rejection_code=ordered.rejection,
+        )
+
+    async def CancelPayment(
+        self, request: pb.CancelPaymentRequest, call: Call
+    ) -> pb.CancelPaymentResponse:
+        refuse_card_data(request)
+        parse_request_id(request.request_id)
+        payment_id = parse_uuid(request.payment_id, "payment_id")
+        ordered = await self._orders.cancel(call, request, payment_id)
+        return pb.CancelPaymentResponse(
+            payment=render_payment(ordered.payment),
+            outcome_unknown=ordered.outcome_unknown,
+            rejection_code=ordered.rejection,
+        )
 
     async def GetPayment(self, request: pb.GetPaymentRequest, call: Call) -> pb.GetPaymentResponse:
         payment_id = parse_uuid(request.payment_id, "payment_id")

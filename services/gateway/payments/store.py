@@ -16,15 +16,16 @@ from kernel.money import Amount, Asset
 
 _SELECT = (
     "SELECT payment_id, customer_id, asset, minor_digits, atoms, source_kind, source_id,"
-    " description, state, outcome_unknown, create_time FROM payment"
+    " description, state, outcome_unknown, create_time, capture_later, cancel_requested"
+    " FROM payment"
 )
 
 
 async def insert_payment(tx: Connection, tenant_id: UUID, payment: Payment) -> None:
     await tx.execute(
         "INSERT INTO payment (tenant_id, payment_id, customer_id, asset, minor_digits, atoms,"
-        " source_kind, source_id, description, state, outcome_unknown, create_time, update_time)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)",
+        " source_kind, source_id, description, state, outcome_unknown, create_time, update_time,"
+        " capture_later) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13)",
         tenant_id,
         payment.payment_id,
         payment.customer_id,
@@ -37,6 +38,7 @@ async def insert_payment(tx: Connection, tenant_id: UUID, payment: Payment) -> N
         payment.state.value,
         payment.outcome_unknown,
         payment.create_time,
+        payment.capture_later,
     )
 
 
@@ -99,6 +101,15 @@ async def save_state(
     )
 
 
+async def save_cancel_requested(tx: Connection, tenant_id: UUID, payment_id: UUID) -> None:
+    """Nobody wants the payment any more."""
+    await tx.execute(
+        "UPDATE payment SET cancel_requested = true WHERE tenant_id = $1 AND payment_id = $2",
+        tenant_id,
+        payment_id,
+    )
+
+
 async def list_declines(
     tx: Connection, tenant_id: UUID, payment_method_id: UUID, since: datetime
 ) -> list[datetime]:
@@ -131,4 +142,6 @@ def _payment(row: Any) -> Payment:
         state=PaymentState(row["state"]),
         outcome_unknown=row["outcome_unknown"],
         create_time=row["create_time"],
+        capture_later=row["capture_later"],
+        cancel_requested=row["cancel_requested"],
     )

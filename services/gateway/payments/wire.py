@@ -24,6 +24,7 @@ class NewPayment:
     source: Source
     payment_method_id: UUID | None  # None: the customer's default
     description: str
+    capture_later: bool = False
 
 
 def parse_new_payment(request: pb.CreatePaymentRequest) -> NewPayment:
@@ -36,6 +37,7 @@ def parse_new_payment(request: pb.CreatePaymentRequest) -> NewPayment:
         ),
         payment_method_id=find_uuid(request.payment_method_id, "payment_method_id"),
         description=parse_text(request.description, "description", minimum=0, maximum=100),
+        capture_later=request.capture_later,
     )
 
 
@@ -59,4 +61,6 @@ def render_payment(payment: Payment) -> payment_pb2.Payment:
         outcome_unknown=payment.outcome_unknown,
         attempts=[render_attempt(attempt) for attempt in payment.attempts],
         create_time=render_time(payment.create_time),
+        capture_later=payment.capture_later,
+        cancel_requested=payment.cancel_requested,
     )

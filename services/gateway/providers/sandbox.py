@@ -14,28 +14,33 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from gateway.domain.currency import to_provider_units
+from gateway.domain.currency import from_provider_units, to_provider_units
 from gateway.domain.outcome import DeclineClass, Finding, NextAction, Outcome, classify
 from gateway.domain.provider_account import Capabilities, Idempotency, Lookup, NotificationAuth
+from gateway.providers.commands import About
 from gateway.providers.plan import (
     CHARGE_SECONDS,
     NOTIFICATION_SECRET,
     Answer,
     Call,
+    Cancel,
+    Capture,
     Charge,
     Delivery,
     Item,
     Login,
     Look,
+    LookRefund,
     Plan,
     Provider,
     Reading,
+    Refund,
     Reply,
     ask,
     read_failure,
 )
 from kernel.currency import MINOR_DIGITS
-from kernel.money import Amount, Asset
+from kernel.money import Amount
 
 NAME = "sandbox"
 SIGNATURE_HEADER = "sandbox-signature"
@@ -43,6 +48,7 @@ SIGNATURE_WINDOW = timedelta(seconds=300)
 KEY_WINDOW = timedelta(hours=24)
 
 _FINDINGS = {
+    "authorized": Finding.AUTHORIZED,
     "succeeded": Finding.SUCCEEDED,
     "processing": Finding.PENDING,
     "requires_action": Finding.NEEDS_ACTION,
@@ -61,8 +67,18 @@ DECLINES: dict[str, DeclineClass] = {
     "stolen_card": DeclineClass.FRAUD,
 }
 
-# Something exists under this key or reference: it is looked at, not given up.
-_SOMETHING_EXISTS = frozenset({"key_used_with_other_parameters", "reference_used"})
+_REFUND_FINDINGS = {
+    "succeeded": Finding.SUCCEEDED,
+    "processing": Finding.PENDING,
+    "declined": Finding.DECLINED,
+    "reversed": Finding.REVERSED,
+}
+
+# Something exists under this key or reference, or the payment is not where we thought: it is
+# looked at, not given up.
+_SOMETHING_EXISTS = frozenset(
+    {"key_used_with_other_parameters", "reference_used", "state_conflict"}
+)
 
 # Refusals that say why: the request never took effect, and would not under this key later.
 _REJECTIONS = frozenset(
@@ -73,7 +89,9 @@ _REJECTIONS = frozenset(
         "key_missing",
         "malformed",
         "no_such_method",
+        "no_such_payment",
         "reference_invalid",
+        "refund_exceeds_captured",
     }
 )
 
@@ -97,6 +115,7 @@ def charge(command: Charge, login: Login) -> Plan:
                 "customer": command.customer_id,
                 "description": command.description,
                 "time": command.time.isoformat(),
+                **({"capture": False} if command.capture_later else {}),
             },
             query=_switches(login),
             headers=headers,
@@ -147,6 +166,74 @@ def find(look: Look, login: Login) -> Plan:
     return (taken or outcomes)[0]
 
 
+def capture(command: Capture, login: Login) -> Plan:
+    """Take what was reserved, or a part of it; the rest is released."""
+    units = to_provider_units(command.amount, command.amount.asset.scale)
+    reply = yield from ask(
+        _change(login, command.key, f"{_path(command)}/capture", {"amount": units})
+    )
+    return _read_charge(reply, command.reference)
+
+
+def cancel(command: Cancel, login: Login) -> Plan:
+    """Call a payment off before its money is taken."""
+    reply = yield from ask(_change(login, command.key, f"{_path(command)}/cancel", {}))
+    return _read_charge(reply, command.reference)
+
+
+def refund(command: Refund, login: Login) -> Plan:
+    """Send money back."""
+    content = {
+        "payment": command.provider_payment_id,
+        "reference": command.reference,
+        "amount": to_provider_units(command.amount, command.amount.asset.scale),
+        "reason": command.reason,
+    }
+    reply = yield from ask(_change(login, command.key, "/v1/refunds", content))
+    if isinstance(reply, Answer) and reply.status in (200, 201):
+        content = reply.json if isinstance(reply.json, dict) else {}
+        return _read_refund(content.get("refund"), command.reference)
+    return _read_refusal(reply)
+
+
+def read_refund(look: LookRefund, login: Login) -> Plan:
+    """Look at a refund by its id."""
+    path = f"/v1/refunds/{look.provider_refund_id}"
+    reply = yield from ask(Call("GET", path, query=_switches(login), safe_to_repeat=True))
+    if not isinstance(reply, Answer) or reply.status != 200:
+        return read_failure(reply)
+    content = reply.json if isinstance(reply.json, dict) else {}
+    return _read_refund(content.get("refund"), look.reference)
+
+
+def find_refund(look: LookRefund, login: Login) -> Plan:
+    """Look for a refund by our reference."""
+    query = {"reference": look.reference, **_switches(login)}
+    reply = yield from ask(Call("GET", "/v1/refunds", query=query, safe_to_repeat=True))
+    if not isinstance(reply, Answer) or reply.status != 200:
+        return read_failure(reply)
+    found = reply.json.get("refunds") if isinstance(reply.json, dict) else None
+    if not isinstance(found, list):
+        return Outcome(Finding.SILENCE, detail="not a list of refunds")
+    return _read_refund(found[0], look.reference) if found else Outcome(Finding.ABSENT)
+
+
+def _path(command: Capture | Cancel) -> str:
+    return f"/v1/payments/{command.provider_payment_id}"
+
+
+def _change(login: Login, key: str, path: str, content: Mapping[str, Any]) -> Call:
+    return Call(
+        "POST",
+        path,
+        json=content,
+        query=_switches(login),
+        key=key,
+        timeout_seconds=CHARGE_SECONDS,
+        safe_to_repeat=True,
+    )
+
+
 def read_notification(delivery: Delivery, login: Login) -> Reading:
     """Check `Sandbox-Signature: t=<unix>,v1=<hex HMAC-SHA-256 over "t.body">` and read the body."""
     header, body = delivery.headers.get(SIGNATURE_HEADER, ""), delivery.body
@@ -176,8 +263,22 @@ def read_items(body: bytes) -> tuple[Item, ...]:
     identifier, kind, payment = content.get("id"), content.get("kind"), content.get("payment")
     if not (isinstance(identifier, str) and identifier and isinstance(kind, str)):
         return ()
+    refund_told = content.get("refund")
+    if isinstance(refund_told, dict):
+        reference = str(refund_told.get("reference", ""))
+        return (
+            Item(
+                identifier,
+                kind,
+                reference=reference,
+                provider_payment_id=str(refund_told.get("payment", "")),
+                outcome=_read_refund(refund_told, reference),
+                about=About.REFUND,
+                object_id=str(refund_told.get("id", "")),
+            ),
+        )
     if not isinstance(payment, dict):
-        return (Item(identifier, kind),)
+        return (Item(identifier, kind, about=About.OTHER),)
     reference = str(payment.get("reference", ""))
     return (
         Item(
@@ -200,13 +301,23 @@ def sign(body: bytes, secret: bytes, now: datetime) -> str:
 def capabilities(login: Login) -> Capabilities:
     """What the sandbox offers, less what the endpoint's query switches off."""
     off = set(_switches(login).get("without", "").split(","))
+    idempotency = Idempotency.NONE if "idempotency" in off else Idempotency.KEY
+    lookup = Lookup.NONE if "lookup" in off else Lookup.CONSISTENT
     return Capabilities(
         off_session=True,
+        manual_capture=True,
+        partial_capture=True,
+        cancel=True,
+        refund="refund" not in off,
+        partial_refund="partial_refund" not in off,
         async_settlement=True,
         read_by_id="read" not in off,
-        idempotency=Idempotency.NONE if "idempotency" in off else Idempotency.KEY,
+        idempotency=idempotency,
         key_window=KEY_WINDOW,
-        lookup=Lookup.NONE if "lookup" in off else Lookup.CONSISTENT,
+        lookup=lookup,
+        refund_idempotency=idempotency,
+        refund_read_by_id="read" not in off,
+        refund_lookup=lookup,
         notification_auth=NotificationAuth.SIGNED_WITH_TIME,
     )
 
@@ -217,7 +328,14 @@ def _read_charge(reply: Reply, reference: str) -> Outcome:
     content = reply.json if isinstance(reply.json, dict) else {}
     if reply.status in (200, 201, 402):
         return _read_payment(content.get("payment"), reference)
-    fault = content.get("error")
+    return _read_refusal(reply)
+
+
+def _read_refusal(reply: Reply) -> Outcome:
+    """An answer that is no object: why the request had no effect, where it says so."""
+    if not isinstance(reply, Answer):
+        return read_failure(reply)
+    fault = reply.json.get("error") if isinstance(reply.json, dict) else None
     code = str(fault.get("code", "")) if isinstance(fault, dict) else ""
     if code in _SOMETHING_EXISTS:
         return Outcome(Finding.SILENCE, detail=code)
@@ -236,7 +354,8 @@ def _read_payment(payment: Any, reference: str) -> Outcome:
     """A payment object; one that lacks a field, or belongs to another reference, says nothing."""
     if not isinstance(payment, dict) or payment.get("reference") != reference:
         return Outcome(Finding.SILENCE, detail="no payment of this reference in the answer")
-    identifier, stated = payment.get("id"), _read_amount(payment)
+    field = "captured" if payment.get("state") == "succeeded" else "amount"
+    identifier, stated = payment.get("id"), _read_amount(payment, field)
     finding = _FINDINGS.get(str(payment.get("state")))
     if not isinstance(identifier, str) or not identifier or stated is None or finding is None:
         return Outcome(Finding.SILENCE, detail="a payment that is not as documented")
@@ -252,12 +371,28 @@ def _read_payment(payment: Any, reference: str) -> Outcome:
     )
 
 
-def _read_amount(payment: Mapping[str, Any]) -> Amount | None:
-    units, code = payment.get("amount"), payment.get("currency")
-    if not isinstance(units, int) or isinstance(units, bool) or not isinstance(code, str):
-        return None
-    digits = MINOR_DIGITS.get(code)
-    return Amount(Asset(code, digits), units) if digits is not None and units > 0 else None
+def _read_refund(refund: Any, reference: str) -> Outcome:
+    """A refund object; one that lacks a field, or belongs to another reference, says nothing."""
+    if not isinstance(refund, dict) or refund.get("reference") != reference:
+        return Outcome(Finding.SILENCE, detail="no refund of this reference in the answer")
+    identifier, stated = refund.get("id"), _read_amount(refund, "amount")
+    finding = _REFUND_FINDINGS.get(str(refund.get("state")))
+    if not isinstance(identifier, str) or not identifier or stated is None or finding is None:
+        return Outcome(Finding.SILENCE, detail="a refund that is not as documented")
+    return Outcome(
+        finding,
+        provider_payment_id=str(refund.get("payment", "")),
+        provider_refund_id=identifier,
+        stated=stated,
+        decline_code=str(refund.get("failure_code") or ""),
+    )
+
+
+def _read_amount(content: Mapping[str, Any], field: str) -> Amount | None:
+    # What was taken is told apart from what was asked for only where the two can differ.
+    units, code = content.get(field, content.get("amount")), content.get("currency")
+    stated = from_provider_units(units, code, MINOR_DIGITS.get(str(code), 0))
+    return stated if stated is not None and stated.atoms > 0 and isinstance(units, int) else None
 
 
 def _switches(login: Login) -> dict[str, str]:
@@ -265,9 +400,11 @@ def _switches(login: Login) -> dict[str, str]:
     return {"without": ",".join(off)} if off else {}
 
 
-def notification_body(identifier: str, kind: str, payment: Mapping[str, Any]) -> bytes:
+def notification_body(
+    identifier: str, kind: str, told: Mapping[str, Any], about: str = "payment"
+) -> bytes:
     """A notification's body, as the sandbox sends it."""
-    content = {"id": identifier, "kind": kind, "payment": payment}
+    content = {"id": identifier, "kind": kind, about: told}
     return json.dumps(content, separators=(",", ":"), sort_keys=True).encode()
 
 
@@ -279,6 +416,11 @@ PROVIDER = Provider(
     charge=charge,
     read=read,
     find=find,
+    capture=capture,
+    cancel=cancel,
+    refund=refund,
+    read_refund=read_refund,
+    find_refund=find_refund,
     read_notification=read_notification,
     read_items=read_items,
     declines=DECLINES,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DELAY = re.compile(r"(\d{1,6})(ms|s|m|h)")
 ABANDONED_AFTER = "1s"
+RETURNED_AFTER = "1s"
 
 # Tokens that are declined, with the code they are declined with.
 DECLINES = {
@@ -56,7 +57,25 @@ def behaviour_of(token: str) -> Behaviour:
         case "pm_late_success", delay if delay:
             wait = _seconds(delay)
             return Behaviour("declined", "do_not_honor", later="succeeded", delay_seconds=wait)
+        case (("pm_refund_returned" | "pm_refund_async" | "pm_refund_declined"), delay):
+            _seconds(delay or RETURNED_AFTER)
+            return Behaviour("succeeded")
     raise NoSuchMethod(token)
+
+
+def refund_behaviour_of(token: str) -> Behaviour:
+    """How a refund against a payment with that method goes."""
+    name, _, delay = token.partition("@")[0].partition(":")
+    match name:
+        case "pm_refund_returned":
+            wait = _seconds(delay or RETURNED_AFTER)
+            return Behaviour("succeeded", later="reversed", delay_seconds=wait)
+        case "pm_refund_async":
+            wait = _seconds(delay or RETURNED_AFTER)
+            return Behaviour("processing", later="succeeded", delay_seconds=wait)
+        case "pm_refund_declined":
+            return Behaviour("declined", "refund_not_possible")
+    return Behaviour("succeeded")
 
 
 def _seconds(text: str) -> float:
@@ -90,6 +109,12 @@ FAULTS = {
     "reset_before_reply": False,
     "truncated_body": False,
 }
+
+
+# The requests that faults can be scripted for.
+REQUESTS = frozenset(
+    {"charge", "read", "find", "capture", "cancel", "refund", "read_refund", "find_refund"}
+)
 
 
 class NoSuchFault(Exception):
@@ -131,7 +156,7 @@ def parse_faults(text: str) -> Faults:
 class Rule:
     """Faults for the requests that match, one for each request, in order."""
 
-    on: str  # charge, read or find
+    on: str  # one of REQUESTS
     reference: str  # empty: any
     method: str  # empty: any
     faults: list[str]
@@ -145,7 +170,7 @@ class Script:
 
     def add(self, on: str, reference: str, method: str, faults: Sequence[str]) -> None:
         """Append a rule; raises NoSuchFault."""
-        if on not in ("charge", "read", "find"):
+        if on not in REQUESTS:
             raise NoSuchFault(f"on {on}")
         for text in faults:
             parse_faults(text)

@@ -37,9 +37,28 @@ class Payment:
     later: str = ""  # the state it takes when `due`
     due: float = 0.0  # machine's seconds; 0: never
     step: int = 0  # how often its state has changed
+    capture: bool = True  # False: reserved only, until a capture
+    captured: int = 0
     key_forgotten: bool = False
     notify_url: str = ""
     notify_secret: str = field(default="", repr=False)
+
+    @property
+    def settled(self) -> str:
+        """The state of a payment that went well."""
+        return TAKEN if self.capture else "authorized"
+
+    def moved(self, state: str, decline_code: str = "") -> Payment:
+        """In its next state; what it was to become later is decided with it."""
+        return replace(
+            self,
+            state=state,
+            decline_code=decline_code,
+            later="",
+            due=0.0,
+            step=self.step + 1,
+            captured=self.amount if state == TAKEN else self.captured,
+        )
 
     def render(self, address: str) -> dict[str, Any]:
         """The object as the API answers it."""
@@ -54,10 +73,44 @@ class Payment:
             "create_time": self.time,
             "state": self.state,
         }
+        if not self.capture:
+            rendered["captured"] = self.captured
         if self.decline_code:
             rendered["decline_code"] = self.decline_code
         if self.state == "requires_action":
             rendered["action_url"] = f"{address}/actions/{self.id}"
+        return rendered
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """Money sent back against one payment. Amounts are minor units."""
+
+    id: str
+    reference: str
+    payment_id: str
+    amount: int
+    currency: str
+    state: str
+    failure_code: str = ""
+    later: str = ""
+    due: float = 0.0
+    step: int = 0
+    notify_url: str = ""
+    notify_secret: str = field(default="", repr=False)
+
+    def render(self) -> dict[str, Any]:
+        """The object as the API answers it."""
+        rendered: dict[str, Any] = {
+            "id": self.id,
+            "reference": self.reference,
+            "payment": self.payment_id,
+            "amount": self.amount,
+            "currency": self.currency,
+            "state": self.state,
+        }
+        if self.failure_code:
+            rendered["failure_code"] = self.failure_code
         return rendered
 
 
@@ -95,6 +148,7 @@ class Books:
     def __init__(self, seed: int, path: Path | None = None) -> None:
         self.seed = seed
         self.payments: dict[str, Payment] = {}
+        self.refunds: dict[str, Refund] = {}
         self.keys: dict[str, Kept] = {}
         self.letters: dict[str, Letter] = {}
         self._by_reference: dict[str, list[str]] = {}
@@ -127,11 +181,13 @@ class Books:
         payment = replace(
             wanted,
             id="pay_" + self.derive(wanted.reference, str(number)),
-            state=behaviour.state,
+            state=wanted.settled if behaviour.state == TAKEN else behaviour.state,
             decline_code=behaviour.decline_code,
             later=behaviour.later,
             due=now + behaviour.delay_seconds if behaviour.later else 0.0,
         )
+        if payment.state == TAKEN:
+            payment = replace(payment, captured=payment.amount)
         kept = answer(payment)
         entries: list[tuple[str, Mapping[str, Any]]] = [("payment", asdict(payment))]
         if key and not payment.key_forgotten:
@@ -144,16 +200,18 @@ class Books:
     def move(self, payment_id: str, state: str, decline_code: str = "") -> Payment:
         """Enter a payment's next state; what it was to become later is decided with it."""
         payment = self.payments[payment_id]
-        moved = replace(
-            payment,
-            state=state,
-            decline_code=decline_code,
-            later="",
-            due=0.0,
-            step=payment.step + 1,
-        )
-        self._enter(moved)
+        moved = payment.moved(payment.settled if state == TAKEN else state, decline_code)
+        self.enter(moved)
         return moved
+
+    def enter(self, payment: Payment, key: str = "", kept: Kept | None = None) -> None:
+        """Enter a payment as it is now, and with it what its key is answered ever after."""
+        entries: list[tuple[str, Mapping[str, Any]]] = [("payment", asdict(payment))]
+        if key and kept is not None:
+            entries.append(("key", {"key": key, **asdict(kept)}))
+            self.keys[key] = kept
+        self._write(*entries)
+        self._keep_payment(payment)
 
     def find(self, reference: str) -> list[Payment]:
         """Every payment of a reference, oldest first."""
@@ -167,6 +225,7 @@ class Books:
         """When something is due next, in the machine's seconds."""
         times = [each.due for each in self._waiting.values()]
         times += [letter.due for letter in self.letters.values()]
+        times += [each.due for each in self.refunds.values() if each.later]
         return min(times, default=None)
 
     def derive(self, *parts: str) -> str:
@@ -174,9 +233,61 @@ class Books:
         text = "/".join((str(self.seed), *parts))
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
-    def _enter(self, payment: Payment) -> None:
-        self._write(("payment", asdict(payment)))
-        self._keep_payment(payment)
+    # --- refunds ----------------------------------------------------------------------------------
+
+    def send_back(
+        self,
+        payment: Payment,
+        reference: str,
+        amount: int,
+        behaviour: Behaviour,
+        now: float,
+        answer: Callable[[Refund], Kept],
+        key: str = "",
+    ) -> tuple[Refund, Kept]:
+        """Enter a refund, and with it the answer that its key is to get ever after."""
+        number = sum(each.reference == reference for each in self.refunds.values())
+        refund = Refund(
+            id="ref_" + self.derive(payment.id, reference, str(number)),
+            reference=reference,
+            payment_id=payment.id,
+            amount=amount,
+            currency=payment.currency,
+            state=behaviour.state,
+            failure_code=behaviour.decline_code,
+            later=behaviour.later,
+            due=now + behaviour.delay_seconds if behaviour.later else 0.0,
+            notify_url=payment.notify_url,
+            notify_secret=payment.notify_secret,
+        )
+        kept = answer(refund)
+        entries: list[tuple[str, Mapping[str, Any]]] = [("refund", asdict(refund))]
+        if key:
+            entries.append(("key", {"key": key, **asdict(kept)}))
+            self.keys[key] = kept
+        self._write(*entries)
+        self.refunds[refund.id] = refund
+        return refund, kept
+
+    def move_refund(self, refund: Refund) -> Refund:
+        """Enter the state that a refund takes later."""
+        moved = replace(refund, state=refund.later, later="", due=0.0, step=refund.step + 1)
+        self._write(("refund", asdict(moved)))
+        self.refunds[moved.id] = moved
+        return moved
+
+    def refunded(self, payment_id: str) -> int:
+        """How much of a payment went back, or is on its way."""
+        gone = ("succeeded", "processing")
+        return sum(
+            each.amount
+            for each in self.refunds.values()
+            if each.payment_id == payment_id and each.state in gone
+        )
+
+    def due_refunds(self, now: float) -> list[Refund]:
+        """Refunds whose later state is now."""
+        return [each for each in self.refunds.values() if each.later and each.due <= now]
 
     # --- notifications -------------------------------------------------------------------
 
@@ -199,7 +310,7 @@ class Books:
             if payment.state == TAKEN:
                 total = taken.setdefault(payment.currency, {"count": 0, "amount": 0})
                 total["count"] += 1
-                total["amount"] += payment.amount
+                total["amount"] += payment.captured
         payments = [
             {
                 "id": each.id,
@@ -210,11 +321,13 @@ class Books:
                 "method": each.method,
                 "state": each.state,
                 "decline_code": each.decline_code,
-                "taken": each.amount if each.state == TAKEN else 0,
+                "taken": each.captured if each.state == TAKEN else 0,
+                "refunded": self.refunded(each.id),
             }
             for each in self.payments.values()
         ]
-        return {"seed": self.seed, "taken": taken, "payments": payments}
+        refunds = [each.render() for each in self.refunds.values()]
+        return {"seed": self.seed, "taken": taken, "payments": payments, "refunds": refunds}
 
     # --- the file ---------------------------------------------------------------------------------
 
@@ -241,6 +354,8 @@ class Books:
             kind = entry.pop("entry")
             if kind == "payment":
                 self._keep_payment(Payment(**entry))
+            elif kind == "refund":
+                self.refunds[entry["id"]] = Refund(**entry)
             elif kind == "key":
                 key = entry.pop("key")
                 self.keys[key] = Kept(**entry)

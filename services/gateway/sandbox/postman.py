@@ -12,7 +12,7 @@ import aiohttp
 
 from gateway.providers.sandbox import notification_body, sign
 from gateway.sandbox.behaviour import Faults
-from gateway.sandbox.books import Books, Letter, Payment
+from gateway.sandbox.books import Books, Letter, Payment, Refund
 
 SEND_SECONDS = 5.0
 SENT_TOGETHER_MAX = 20
@@ -49,16 +49,37 @@ class Postman:
             told = replace(payment, state=STALE_STATES.get(payment.state, payment.state))
         identifier = "ntf_" + self._books.derive(payment.id, str(payment.step), told.state)
         kind = f"payment.{told.state}"
+        body = notification_body(identifier, kind, told.render(self._address))
+        return self._post(payment, identifier, kind, payment.id, body.decode(), faults)
+
+    def write_refund(self, refund: Refund, faults: Faults) -> list[Letter]:
+        """Enter the notification of a refund's present state."""
+        if not refund.notify_url or "notify_never" in faults:
+            return []
+        identifier = "ntf_" + self._books.derive(refund.id, str(refund.step), refund.state)
+        kind = f"refund.{refund.state}"
+        body = notification_body(identifier, kind, refund.render(), "refund")
+        return self._post(refund, identifier, kind, refund.payment_id, body.decode(), faults)
+
+    def _post(
+        self,
+        told: Payment | Refund,
+        identifier: str,
+        kind: str,
+        payment_id: str,
+        body: str,
+        faults: Faults,
+    ) -> list[Letter]:
         delay = faults.seconds("notify_late")
         if "notify_reordered" in faults:
             delay = REORDER_SECONDS
         letter = Letter(
             id=identifier,
             kind=kind,
-            payment_id=payment.id,
-            url=payment.notify_url,
-            secret=payment.notify_secret,
-            body=notification_body(identifier, kind, told.render(self._address)).decode(),
+            payment_id=payment_id,
+            url=told.notify_url,
+            secret=told.notify_secret,
+            body=body,
             due=time.time() + delay,
             signature=_signature(faults),
         )
@@ -77,6 +98,8 @@ class Postman:
             now = time.time()
             for payment in self._books.due_payments(now):
                 self.write(self._books.move(payment.id, payment.later), Faults())
+            for refund in self._books.due_refunds(now):
+                self.write_refund(self._books.move_refund(refund), Faults())
             due = [letter for letter in self._books.letters.values() if letter.due <= now]
             due.sort(key=lambda each: each.due)
             await asyncio.gather(*(self.send(letter) for letter in due[:SENT_TOGETHER_MAX]))

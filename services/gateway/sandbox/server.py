@@ -8,9 +8,9 @@ import html
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeGuard
 
 from aiohttp import web
 
@@ -21,22 +21,31 @@ from gateway.sandbox.behaviour import (
     Script,
     behaviour_of,
     parse_faults,
+    refund_behaviour_of,
 )
-from gateway.sandbox.books import Books, Kept, Payment
+from gateway.sandbox.books import TAKEN, Books, Kept, Letter, Payment, Refund
+from gateway.sandbox.http import (
+    Refused,
+    answer_refusals,
+    fail_before,
+    read_json,
+    reply,
+    switched_off,
+)
 from gateway.sandbox.postman import Postman
 
 BODY_BYTES_MAX = 64 * 1024
-HANG_SECONDS = 120.0  # longer than any caller waits
 REFERENCE = re.compile(r"[A-Za-z0-9_-]{1,40}")
 AMOUNT_MAX = 10**12
 
 
-class Refused(Exception):
-    """A request that the sandbox does not take."""
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A request with effect: its key, what the key stands for, and the faults it meets."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code = status, code
+    key: str
+    fingerprint: str
+    faults: Faults
 
 
 class Sandbox:
@@ -51,14 +60,17 @@ class Sandbox:
 
     def application(self) -> web.Application:
         """The aiohttp application; its postman runs while it does."""
-        application = web.Application(
-            client_max_size=BODY_BYTES_MAX, middlewares=[_answer_refusals]
-        )
+        application = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[answer_refusals])
         application.add_routes(
             [
                 web.post("/v1/payments", self.charge),
                 web.get("/v1/payments", self.find),
                 web.get("/v1/payments/{id}", self.read),
+                web.post("/v1/payments/{id}/capture", self.capture),
+                web.post("/v1/payments/{id}/cancel", self.cancel),
+                web.post("/v1/refunds", self.refund),
+                web.get("/v1/refunds", self.find_refunds),
+                web.get("/v1/refunds/{id}", self.read_refund),
                 web.get("/actions/{id}", self.show_action),
                 web.post("/actions/{id}", self.act),
                 web.get("/books", self.show_books),
@@ -81,79 +93,186 @@ class Sandbox:
     # --- payments ---------------------------------------------------------------------------------
 
     async def charge(self, request: web.Request) -> web.StreamResponse:
-        wanted = _read_charge(await _json(request), request.headers)
+        wanted = _read_charge(await read_json(request), request.headers)
+
+        def enter(change: Change) -> tuple[Kept, list[Letter]]:
+            forgotten = any(each.key_forgotten for each in self.books.find(wanted.reference))
+            if change.key and forgotten:
+                raise Refused(400, "reference_used", "a payment of this reference exists")
+            try:
+                behaviour = behaviour_of(wanted.method)
+            except NoSuchMethod as error:
+                raise Refused(422, "no_such_method", f"no such method: {error}") from None
+            chosen = replace(
+                wanted,
+                amount=wanted.amount + ("wrong_amount" in change.faults),
+                key_forgotten="forget_key" in change.faults,
+            )
+
+            def answer(payment: Payment) -> Kept:
+                status = 402 if payment.state == "declined" else 201
+                return self._payment_kept(change, payment, status)
+
+            payment, kept = self.books.charge(chosen, behaviour, time.time(), answer, change.key)
+            return kept, self.postman.write(payment, change.faults)
+
+        return await self._change(request, "charge", wanted.reference, wanted.method, enter)
+
+    async def capture(self, request: web.Request) -> web.StreamResponse:
+        payment = self._payment(request)
+        amount = (await read_json(request)).get("amount")
+
+        def enter(change: Change) -> tuple[Kept, list[Letter]]:
+            present = self.books.payments[payment.id]
+            if present.state != "authorized":
+                raise Refused(422, "state_conflict", f"the payment is {present.state}")
+            if not _is_units(amount) or amount > present.amount:
+                raise Refused(422, "amount_invalid", "more than is authorized, or no amount")
+            moved = replace(present.moved("succeeded"), captured=amount)
+            return self._moved(change, moved)
+
+        return await self._change(request, "capture", payment.reference, payment.method, enter)
+
+    async def cancel(self, request: web.Request) -> web.StreamResponse:
+        payment = self._payment(request)
+
+        def enter(change: Change) -> tuple[Kept, list[Letter]]:
+            present = self.books.payments[payment.id]
+            if present.state not in ("authorized", "requires_action", "processing"):
+                raise Refused(422, "state_conflict", f"the payment is {present.state}")
+            return self._moved(change, present.moved("canceled"))
+
+        return await self._change(request, "cancel", payment.reference, payment.method, enter)
+
+    def _moved(self, change: Change, moved: Payment) -> tuple[Kept, list[Letter]]:
+        kept = self._payment_kept(change, moved, 200)
+        self.books.enter(moved, change.key, kept)
+        return kept, self.postman.write(moved, change.faults)
+
+    def _payment_kept(self, change: Change, payment: Payment, status: int) -> Kept:
+        body = json.dumps({"payment": payment.render(self.address)})
+        return Kept(change.fingerprint, status, body)
+
+    def _payment(self, request: web.Request) -> Payment:
+        payment = self.books.payments.get(request.match_info["id"])
+        if payment is None:
+            raise Refused(404, "no_such_payment", "no payment of this id")
+        return payment
+
+    async def _change(
+        self,
+        request: web.Request,
+        on: str,
+        reference: str,
+        method: str,
+        enter: Callable[[Change], tuple[Kept, list[Letter]]],
+    ) -> web.StreamResponse:
+        """Answer a request with effect: once for each key, with the faults that it is to meet."""
         key = request.headers.get("Idempotency-Key", "")
-        if "idempotency" in _switched_off(request):
+        if "idempotency" in switched_off(request):
             key = ""
         elif not key:
-            raise Refused(400, "key_missing", "a charge needs an Idempotency-Key")
+            raise Refused(400, "key_missing", "what has an effect needs an Idempotency-Key")
         if key in self._in_flight:
             raise Refused(409, "key_in_use", "a request with this key is under way")
-        faults = self._faults(request, "charge", wanted.reference, wanted.method)
-        await _fail_before(request, faults)
+        faults = self._faults(request, on, reference, method)
+        await fail_before(request, faults)
         if key:
             self._in_flight.add(key)
         try:
-            kept, headers = await self._charge(request, wanted, faults, key)
-        finally:
-            self._in_flight.discard(key)
-        return await _reply(request, kept.status, kept.body.encode(), faults, headers)
-
-    async def _charge(
-        self, request: web.Request, wanted: Payment, faults: Faults, key: str
-    ) -> tuple[Kept, dict[str, str]]:
-        """The answer to a charge, and the headers that go with it."""
-        await asyncio.sleep(faults.seconds("slow"))
-        fingerprint = hashlib.sha256(await request.read()).hexdigest()
-        first = self.books.keys.get(key) if key else None
-        if first is not None:
-            if first.fingerprint != fingerprint:
+            await asyncio.sleep(faults.seconds("slow"))
+            asked = request.path.encode() + b"\n" + await request.read()
+            fingerprint = hashlib.sha256(asked).hexdigest()
+            first = self.books.keys.get(key) if key else None
+            if first is not None and first.fingerprint != fingerprint:
                 raise Refused(
                     400, "key_used_with_other_parameters", "this key belongs to another request"
                 )
-            return first, {"Idempotent-Replayed": "true"}
-        if key and any(each.key_forgotten for each in self.books.find(wanted.reference)):
-            raise Refused(400, "reference_used", "a payment of this reference exists")
-        try:
-            behaviour = behaviour_of(wanted.method)
-        except NoSuchMethod as error:
-            raise Refused(422, "no_such_method", f"no such method: {error}") from None
-        wanted = replace(
-            wanted,
-            amount=wanted.amount + ("wrong_amount" in faults),
-            key_forgotten="forget_key" in faults,
-        )
-
-        def answer(payment: Payment) -> Kept:
-            status = 402 if payment.state == "declined" else 201
-            body = json.dumps({"payment": payment.render(self.address)})
-            return Kept(fingerprint, status, body)
-
-        payment, kept = self.books.charge(wanted, behaviour, time.time(), answer, key)
-        letters = self.postman.write(payment, faults)
-        if "notify_first" in faults:
-            for letter in letters:
-                await self.postman.send(letter)
-        self.postman.wake()
-        return kept, {}
+            if first is not None:
+                kept, headers = first, {"Idempotent-Replayed": "true"}
+            else:
+                kept, letters = enter(Change(key, fingerprint, faults))
+                headers = {}
+                if "notify_first" in faults:
+                    for letter in letters:
+                        await self.postman.send(letter)
+                self.postman.wake()
+        finally:
+            self._in_flight.discard(key)
+        return await reply(request, kept.status, kept.body.encode(), faults, headers)
 
     async def read(self, request: web.Request) -> web.StreamResponse:
         payment = self.books.payments.get(request.match_info["id"])
         faults = self._faults(request, "read", payment.reference if payment else "")
-        await _fail_before(request, faults)
-        if payment is None or "read" in _switched_off(request):
+        await fail_before(request, faults)
+        if payment is None or "read" in switched_off(request):
             raise Refused(404, "no_such_payment", "no payment of this id")
         body = json.dumps({"payment": payment.render(self.address)}).encode()
-        return await _reply(request, 200, body, faults)
+        return await reply(request, 200, body, faults)
 
     async def find(self, request: web.Request) -> web.StreamResponse:
         reference = request.query.get("reference", "")
         faults = self._faults(request, "find", reference)
-        await _fail_before(request, faults)
-        if "lookup" in _switched_off(request):
+        await fail_before(request, faults)
+        if "lookup" in switched_off(request):
             raise Refused(404, "no_such_operation", "payments cannot be listed here")
         found = [payment.render(self.address) for payment in self.books.find(reference)]
-        return await _reply(request, 200, json.dumps({"payments": found}).encode(), faults)
+        return await reply(request, 200, json.dumps({"payments": found}).encode(), faults)
+
+    # --- refunds ----------------------------------------------------------------------------------
+
+    async def refund(self, request: web.Request) -> web.StreamResponse:
+        content = await read_json(request)
+        payment = self.books.payments.get(str(content.get("payment", "")))
+        amount, reference = content.get("amount"), content.get("reference")
+        if payment is None:
+            raise Refused(422, "no_such_payment", "no payment of this id")
+        if not isinstance(reference, str) or REFERENCE.fullmatch(reference) is None:
+            raise Refused(422, "reference_invalid", "reference is 1 to 40 of [A-Za-z0-9_-]")
+
+        def enter(change: Change) -> tuple[Kept, list[Letter]]:
+            present = self.books.payments[payment.id]
+            if present.state != TAKEN:
+                raise Refused(422, "state_conflict", f"the payment is {present.state}")
+            left = present.captured - self.books.refunded(present.id)
+            if not _is_units(amount) or amount > left:
+                raise Refused(422, "refund_exceeds_captured", f"{left} units are left")
+
+            def answer(refund: Refund) -> Kept:
+                return Kept(change.fingerprint, 201, json.dumps({"refund": refund.render()}))
+
+            refund, kept = self.books.send_back(
+                present,
+                reference,
+                amount,
+                refund_behaviour_of(present.method),
+                time.time(),
+                answer,
+                change.key,
+            )
+            return kept, self.postman.write_refund(refund, change.faults)
+
+        return await self._change(request, "refund", reference, payment.method, enter)
+
+    async def read_refund(self, request: web.Request) -> web.StreamResponse:
+        refund = self.books.refunds.get(request.match_info["id"])
+        faults = self._faults(request, "read_refund", refund.reference if refund else "")
+        await fail_before(request, faults)
+        if refund is None or "read" in switched_off(request):
+            raise Refused(404, "no_such_refund", "no refund of this id")
+        body = json.dumps({"refund": refund.render()}).encode()
+        return await reply(request, 200, body, faults)
+
+    async def find_refunds(self, request: web.Request) -> web.StreamResponse:
+        reference = request.query.get("reference", "")
+        faults = self._faults(request, "find_refund", reference)
+        await fail_before(request, faults)
+        if "lookup" in switched_off(request):
+            raise Refused(404, "no_such_operation", "refunds cannot be listed here")
+        found = [
+            each.render() for each in self.books.refunds.values() if each.reference == reference
+        ]
+        return await reply(request, 200, json.dumps({"refunds": found}).encode(), faults)
 
     # --- the payer's page -------------------------------------------------------------------------
 
@@ -173,7 +292,7 @@ class Sandbox:
         form = await request.post()
         match form.get("result"):
             case "complete":
-                moved = self.books.move(payment.id, "succeeded")
+                moved = self.books.move(payment.id, payment.settled)
             case "fail":
                 moved = self.books.move(payment.id, "declined", "authentication_failed")
             case _:
@@ -196,7 +315,7 @@ class Sandbox:
         return web.json_response({"state": "serving"})
 
     async def add_faults(self, request: web.Request) -> web.Response:
-        wanted = await _json(request)
+        wanted = await read_json(request)
         faults = wanted.get("faults")
         if not isinstance(faults, list):
             raise Refused(422, "no_such_fault", "faults is a list of names")
@@ -226,80 +345,17 @@ class Sandbox:
             raise Refused(422, "no_such_fault", str(error)) from None
 
 
-async def _fail_before(request: web.Request, faults: Faults) -> None:
-    if "http_429" in faults:
-        raise Refused(429, "too_many_requests", "slow down")
-    if "http_409_in_flight" in faults:
-        raise Refused(409, "key_in_use", "a request with this key is under way")
-    if "http_500_before" in faults:
-        raise Refused(500, "internal", "an error of the sandbox")
-    if "reset_before" in faults:
-        _cut(request)
-    if "hang_before" in faults:
-        await _hang(request)
-
-
-async def _reply(
-    request: web.Request,
-    status: int,
-    body: bytes,
-    faults: Faults,
-    headers: Mapping[str, str] | None = None,
-) -> web.StreamResponse:
-    if "http_500_after" in faults:
-        raise Refused(500, "internal", "an error of the sandbox, after the fact")
-    if "hang_after" in faults:
-        await _hang(request)
-    if "reset_before_reply" in faults:
-        _cut(request)
-    if "truncated_body" in faults:
-        body = body[: len(body) // 2]
-    return web.Response(
-        status=status, body=body, content_type="application/json", headers=dict(headers or {})
-    )
-
-
-def _cut(request: web.Request) -> None:
-    if request.transport is not None:
-        request.transport.abort()
-    raise Refused(500, "cut", "the connection is cut")
-
-
-async def _hang(request: web.Request) -> None:
-    """Keep the caller waiting until it goes away."""
-    deadline = time.monotonic() + HANG_SECONDS
-    while time.monotonic() < deadline:
-        if request.transport is None or request.transport.is_closing():
-            break
-        await asyncio.sleep(0.05)
-    raise Refused(500, "hung", "nobody waits any more")
-
-
-@web.middleware
-async def _answer_refusals(request: web.Request, handler: Any) -> web.StreamResponse:
-    try:
-        response: web.StreamResponse = await handler(request)
-    except Refused as refused:
-        fault = {"error": {"code": refused.code, "message": str(refused)}}
-        # Nobody is made to wait: a sandbox's limits are there to be met in tests.
-        headers = {"Retry-After": "0"} if refused.status in (409, 429) else {}
-        return web.json_response(fault, status=refused.status, headers=headers)
-    return response
-
-
-async def _json(request: web.Request) -> dict[str, Any]:
-    try:
-        content = json.loads(await request.read())
-    except (ValueError, RecursionError):
-        raise Refused(400, "malformed", "the body is not JSON") from None
-    if not isinstance(content, dict):
-        raise Refused(400, "malformed", "the body is not an object")
-    return content
+def _is_units(amount: object) -> TypeGuard[int]:
+    """Whether it is a whole number of minor units above zero."""
+    return isinstance(amount, int) and not isinstance(amount, bool) and 0 < amount <= AMOUNT_MAX
 
 
 def _read_charge(content: Mapping[str, Any], headers: Mapping[str, str]) -> Payment:
     amount, reference = content.get("amount"), content.get("reference")
-    if not isinstance(amount, int) or isinstance(amount, bool) or not 0 < amount <= AMOUNT_MAX:
+    capture = content.get("capture", True)
+    if not isinstance(capture, bool):
+        raise Refused(422, "field_invalid", "capture is true or false")
+    if not _is_units(amount):
         raise Refused(422, "amount_invalid", "amount is a whole number of minor units above zero")
     if not isinstance(reference, str) or REFERENCE.fullmatch(reference) is None:
         raise Refused(422, "reference_invalid", "reference is 1 to 40 of [A-Za-z0-9_-]")
@@ -313,12 +369,9 @@ def _read_charge(content: Mapping[str, Any], headers: Mapping[str, str]) -> Paym
         id="",
         reference=reference,
         amount=amount,
+        capture=capture,
         state="",
         notify_url=headers.get("Sandbox-Notify-Url", ""),
         notify_secret=headers.get("Sandbox-Notify-Secret", ""),
         **texts,
     )
-
-
-def _switched_off(request: web.Request) -> set[str]:
-    return set(request.query.get("without", "").split(","))

@@ -1,0 +1,1 @@
+"""Orders about a payment that the provider has: to capture what is reserved, or to call it off."""

@@ -1,0 +1,1 @@
+"""Refunds: money sent back against payments that succeeded."""
