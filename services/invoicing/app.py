@@ -12,6 +12,7 @@ from chassis.service import App, Job, ServiceDefinition
 from invoicing.catalog.rpc import CatalogServicer
 from invoicing.collection.jobs import Collector, PaymentListener
 from invoicing.config import Config
+from invoicing.credits.rpc import CreditNoteServicer
 from invoicing.customers.rpc import CustomerServicer
 from invoicing.invoices.operations import UsageReader
 from invoicing.invoices.rpc import InvoiceServicer
@@ -23,6 +24,7 @@ from invoicing.subscriptions.rpc import SubscriptionServicer
 from invoicing.taxes.rpc import TaxServicer
 from tollgate.invoicing.v1 import (
     catalog_pb2,
+    credit_note_pb2,
     customer_pb2,
     invoice_pb2,
     received_payment_pb2,
@@ -64,6 +66,7 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
         (CatalogServicer(database, peers), catalog_pb2, "CatalogService"),
         (SubscriptionServicer(database), subscription_pb2, "SubscriptionService"),
         (InvoiceServicer(database, reader, collector.wake), invoice_pb2, "InvoiceService"),
+        (CreditNoteServicer(database), credit_note_pb2, "CreditNoteService"),
         (ReceivedPaymentServicer(database), received_payment_pb2, "ReceivedPaymentService"),
         (TaxServicer(database), invoice_pb2, "TaxService"),
         (SellerServicer(database), invoice_pb2, "SellerService"),

@@ -18,6 +18,8 @@ from tests.support.services import credential
 from tollgate.invoicing.v1 import (
     catalog_pb2,
     catalog_pb2_grpc,
+    credit_note_pb2,
+    credit_note_pb2_grpc,
     customer_pb2,
     customer_pb2_grpc,
     invoice_pb2,
@@ -95,6 +97,21 @@ def payment(
     )
 
 
+def crediting(
+    invoice_id: str, lines: dict[int, str] | None = None, **fields: Any
+) -> credit_note_pb2.CreateCreditNoteRequest:
+    """The request of a credit note: amounts by position, or with none all that is left."""
+    given = {"reason": credit_note_pb2.CREDIT_REASON_SERVICE} | fields
+    return credit_note_pb2.CreateCreditNoteRequest(
+        invoice_id=invoice_id,
+        lines=[
+            credit_note_pb2.CreditNoteLine(position=position, amount=amount)
+            for position, amount in (lines or {}).items()
+        ],
+        **given,
+    )
+
+
 class Books:
     """A tenant's invoicing, through gRPC as our own operator program."""
 
@@ -113,6 +130,7 @@ class Books:
         self.invoices = invoice_pb2_grpc.InvoiceServiceStub(channel)
         self.taxes = invoice_pb2_grpc.TaxServiceStub(channel)
         self.sellers = invoice_pb2_grpc.SellerServiceStub(channel)
+        self.notes = credit_note_pb2_grpc.CreditNoteServiceStub(channel)
         self.received = received_payment_pb2_grpc.ReceivedPaymentServiceStub(channel)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -246,3 +264,12 @@ class Books:
             received_payment_pb2.GetCustomerBalanceRequest(customer_id=customer_id),
         )
         return {amount.asset: amount.value for amount in answer.balances}
+
+    async def credit(
+        self, invoice_id: str, lines: dict[int, str] | None = None, **fields: Any
+    ) -> credit_note_pb2.CreditNote:
+        answer = await self.call(
+            self.notes.CreateCreditNote, crediting(invoice_id, lines, **fields)
+        )
+        found: credit_note_pb2.CreditNote = answer.credit_note
+        return found

@@ -6,18 +6,36 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from enum import Enum
 from fractions import Fraction
 from typing import Any
 
+from invoicing.credits.domain import CreditNote, CreditReason
+from invoicing.customers.domain import Customer
 from invoicing.invoices.domain.document import Invoice, InvoiceKind
 from invoicing.invoices.domain.line import Detail, Line, LineKind
+from invoicing.sellers.domain import Seller
 from invoicing.taxes.domain import Tax, percent
 from kernel.money import Amount
 from kernel.period import Period, parse_zone
 from rating import number_text
 
 UNIT_PRICE_DIGITS_MIN = 2
+_REASONS = {
+    CreditReason.BILLING_ERROR: "Correction of what was billed",
+    CreditReason.SERVICE: "Service not as promised",
+    CreditReason.DUPLICATE: "Billed twice",
+    CreditReason.RETURNED: "Returned",
+    CreditReason.GOODWILL: "As a courtesy",
+}
 MINUS = "−"  # as wide as a digit; a hyphen is too short to be seen in a column
+
+
+class Paper(Enum):
+    """What is printed."""
+
+    INVOICE = "invoice"
+    CREDIT_NOTE = "credit_note"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,38 +51,107 @@ def printed(invoice: Invoice) -> dict[str, Any]:
     draft = invoice.draft
     zone = draft.customer.time_zone
     money = draft.total.asset
+    due = draft.total - invoice.balance_applied
     drawn = [line for line in draft.lines if line.wallet.atoms]
     return {
         "title": "Top-up invoice" if draft.kind is InvoiceKind.TOP_UP else "Invoice",
         "number": invoice.number,
-        "issued": printed_day(invoice.issue_time, zone),
-        "issued_iso": invoice.issue_time.isoformat(),
-        "due": printed_day(invoice.due_time, zone),
-        "period": printed_period(draft.period, zone),
+        "facts": [
+            ("Invoice date", printed_day(invoice.issue_time, zone)),
+            ("Due date", printed_day(invoice.due_time, zone)),
+            *([("Period", printed_period(draft.period, zone))] if draft.period else []),
+            ("Customer", draft.customer.customer_id),
+        ],
+        "headline": ("Amount due", grouped_amount(due)),
         "currency": money.code,
-        "seller": {
-            "name": invoice.seller.name,
-            "address": list(invoice.seller.address),
-            "tax_id": invoice.seller.tax_id,
-            "email": invoice.seller.email,
-        },
-        "buyer": {
-            "name": draft.customer.name,
-            "id": draft.customer.customer_id,
-            "address": [*draft.customer.address, draft.customer.country],
-            "tax_id": draft.customer.tax_id,
-            "email": draft.customer.email,
-        },
+        "seller": _printed_seller(invoice.seller),
+        "buyer": _printed_buyer(draft.customer),
         "lines": [_printed_line(line, zone) for line in draft.lines],
         "has_prepaid": bool(drawn),
         "prepaid": _printed_drawdown(drawn),
         "subtotal": grouped_amount(draft.subtotal),
         "taxes": [_printed_tax(tax) for tax in draft.taxes],
         "total": grouped_amount(draft.total),
-        "balance_applied": _unless_zero(-invoice.balance_applied),
-        "balance_given": _unless_zero(draft.balance_given),
-        "amount_due": grouped_amount(draft.total - invoice.balance_applied),
+        "after_total": _after_total(invoice, due),
+        "terms_title": "Payment terms",
         "terms": _terms(invoice),
+    }
+
+
+def printed_note(note: CreditNote) -> dict[str, Any]:
+    """The data of the template for a credit note, which has the same parts."""
+    draft, zone = note.draft, note.customer.time_zone
+    parts = [
+        ("Taken off what was still due", note.amount_offset),
+        ("Kept on your balance for later invoices", note.balance_given),
+        ("Settled by other ways", note.out_of_band),
+    ]
+    return {
+        "title": "Credit note",
+        "number": note.number,
+        "facts": [
+            ("Date", printed_day(note.issue_time, zone)),
+            ("Invoice", note.invoice_number),
+            ("Customer", note.customer.customer_id),
+        ],
+        "headline": ("Amount credited", grouped_amount(draft.total)),
+        "currency": draft.total.asset.code,
+        "seller": _printed_seller(note.seller),
+        "buyer": _printed_buyer(note.customer),
+        "lines": [
+            {
+                "description": line.description,
+                "service": "",
+                "quantity": "",
+                "unit_price": "",
+                "amount": grouped_amount(line.amount),
+                "details": [],
+            }
+            for line in draft.lines
+        ],
+        "has_prepaid": False,
+        "prepaid": [],
+        "subtotal": grouped_amount(draft.subtotal),
+        "taxes": [_printed_tax(one.tax) for one in draft.taxes],
+        "total": grouped_amount(draft.total),
+        "after_total": [
+            (label, grouped_amount(amount), False) for label, amount in parts if amount.atoms
+        ],
+        "terms_title": "Reason",
+        "terms": _REASONS[note.reason] + (f": {note.memo}" if note.memo else "."),
+    }
+
+
+def _after_total(invoice: Invoice, due: Amount) -> list[tuple[str, str, bool]]:
+    """What follows the total: label, figure, and whether it is printed like a total."""
+    found = []
+    if invoice.balance_applied.atoms:
+        found += [
+            ("Paid from your balance", grouped_amount(-invoice.balance_applied), False),
+            ("Amount due", grouped_amount(due), True),
+        ]
+    given = invoice.draft.balance_given
+    if given.atoms:
+        found.append(("Kept on your balance for later invoices", grouped_amount(given), False))
+    return found
+
+
+def _printed_seller(seller: Seller) -> dict[str, Any]:
+    return {
+        "name": seller.name,
+        "address": list(seller.address),
+        "tax_id": seller.tax_id,
+        "email": seller.email,
+    }
+
+
+def _printed_buyer(customer: Customer) -> dict[str, Any]:
+    return {
+        "name": customer.name,
+        "id": customer.customer_id,
+        "address": [*customer.address, customer.country],
+        "tax_id": customer.tax_id,
+        "email": customer.email,
     }
 
 
@@ -180,10 +267,6 @@ def _printed_tax(tax: Tax) -> dict[str, str]:
         "taxable": grouped_amount(tax.taxable),
         "amount": grouped_amount(tax.amount),
     }
-
-
-def _unless_zero(amount: Amount) -> str:
-    return grouped_amount(amount) if amount.atoms else ""
 
 
 def _terms(invoice: Invoice) -> str:

@@ -33,8 +33,9 @@ _COLUMNS = (
     " v.run_id, v.recharge_id, v.seller, v.buyer, v.create_time, v.payment_id,"
     " v.payment_method_id, v.dunning_state, v.dunning_attempts, v.first_attempt_time,"
     " v.next_attempt_time, v.asks, v.ask_open, v.amount_paid, v.payment_amount, v.reissue_of,"
-    " v.close_reason, (SELECT r.invoice_id FROM invoice AS r WHERE r.tenant_id = v.tenant_id"
-    " AND r.reissue_of = v.invoice_id) AS reissued_as"
+    " v.close_reason, v.amount_credited, v.amount_offset, (SELECT r.invoice_id"
+    " FROM invoice AS r WHERE r.tenant_id = v.tenant_id AND r.reissue_of = v.invoice_id)"
+    " AS reissued_as"
 )
 
 
@@ -92,11 +93,18 @@ async def list_sources(
     tx: Connection, tenant_id: UUID, items: Sequence[UUID], ending_after: datetime
 ) -> list[BilledSource]:
     """What is billed of items, for service that ends after an instant. Of a void document
-    and the one that took its place, the latter."""
+    and the one that took its place, the latter. Less what is credited."""
     rows = await tx.fetch(
         "SELECT DISTINCT ON (s.subscription_item_id, s.kind, s.service_start_time)"
         " s.subscription_item_id, s.kind, s.service_start_time, s.service_end_time, s.ordinal,"
-        " s.amount, coalesce(v.state = 'VOID', false) AS is_void"
+        " coalesce(v.state = 'VOID', false) AS is_void,"
+        " s.amount - CASE WHEN v.amount_credited > 0 THEN (SELECT coalesce(sum(c.amount), 0)"
+        "  FROM invoice_line AS l JOIN credit_note AS n USING (tenant_id, invoice_id)"
+        "  JOIN credit_note_line AS c ON c.tenant_id = n.tenant_id"
+        "   AND c.credit_note_id = n.credit_note_id AND c.invoice_position = l.position"
+        "  WHERE l.tenant_id = s.tenant_id AND l.invoice_id = s.invoice_id"
+        "   AND l.subscription_item_id = s.subscription_item_id"
+        "   AND l.service_start_time = s.service_start_time) ELSE 0 END AS amount"
         " FROM billed_source AS s"
         " LEFT JOIN invoice AS v ON v.tenant_id = s.tenant_id AND v.invoice_id = s.invoice_id"
         " WHERE s.tenant_id = $1 AND s.subscription_item_id = ANY ($2) AND s.service_end_time > $3"
@@ -182,9 +190,9 @@ async def _insert_lines(tx: Connection, tenant_id: UUID, invoice: Invoice) -> No
     await tx.executemany(
         "INSERT INTO invoice_line (tenant_id, invoice_id, position, kind, description,"
         " service_start_time, service_end_time, quantity, asset, asset_scale, cost, wallet_amount,"
-        " amount, exact_cost, tax_category, supply_time, details, price_id, subscription_item_id)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,"
-        " $17::jsonb, $18, $19)",
+        " amount, exact_cost, tax_category, supply_time, details, price_id, subscription_item_id,"
+        " tax_position) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,"
+        " $16, $17::jsonb, $18, $19, $20)",
         [
             (
                 tenant_id,
@@ -206,6 +214,7 @@ async def _insert_lines(tx: Connection, tenant_id: UUID, invoice: Invoice) -> No
                 json.dumps([detail_document(detail) for detail in line.details]),
                 line.price_id,
                 line.subscription_item_id,
+                line.tax_position,
             )
             for position, line in enumerate(invoice.draft.lines)
         ],
@@ -279,6 +288,7 @@ async def save_collection(
         "UPDATE invoice SET state = $3, amount_due = $4, payment_id = $5, dunning_state = $6,"
         " dunning_attempts = $7, first_attempt_time = $8, next_attempt_time = $9, asks = $10,"
         " ask_open = $11, amount_paid = $12, payment_amount = $13, close_reason = $14,"
+        " amount_credited = $15, amount_offset = $16,"
         " claim_end_time = CASE WHEN $11 THEN claim_end_time ELSE '-infinity' END"
         " WHERE tenant_id = $1 AND invoice_id = $2",
         tenant_id,
@@ -295,6 +305,8 @@ async def save_collection(
         invoice.amount_paid.atoms,
         collection.payment_amount,
         invoice.close_reason,
+        invoice.amount_credited.atoms,
+        invoice.amount_offset.atoms,
     )
 
 
@@ -352,6 +364,8 @@ def _stored(
         balance_applied=Amount(money, int(row["balance_applied"])),
         amount_paid=Amount(money, int(row["amount_paid"])),
         amount_due=Amount(money, int(row["amount_due"])),
+        amount_credited=Amount(money, int(row["amount_credited"])),
+        amount_offset=Amount(money, int(row["amount_offset"])),
         run_id=row["run_id"],
         recharge_id=row["recharge_id"],
         reissue_of=row["reissue_of"],
@@ -388,6 +402,7 @@ def _line(row: asyncpg.Record, money: Asset) -> Line:
         details=tuple(Detail(**detail) for detail in json.loads(row["details"])),
         price_id=row["price_id"],
         subscription_item_id=row["subscription_item_id"],
+        tax_position=row["tax_position"],
     )
 
 

@@ -13,6 +13,7 @@ from invoicing.invoices.domain.document import Draft, InvoiceKind, InvoiceState
 from invoicing.invoices.domain.line import Consumption, Line, LineKind
 from invoicing.invoices.domain.one_off import StatedLine
 from invoicing.invoices.store import StoredInvoice
+from invoicing.taxes.domain import Tax
 from kernel.errors import InvalidValue
 from kernel.money import Asset, format_decimal, parse_decimal
 from kernel.period import Period
@@ -71,6 +72,8 @@ def render_invoice(stored: StoredInvoice) -> pb.Invoice:
     message.reissue_of = str(invoice.reissue_of or "")
     message.reissued_as = str(invoice.reissued_as or "")
     message.close_reason = invoice.close_reason
+    message.amount_credited = invoice.amount_credited.value
+    message.amount_offset = invoice.amount_offset.value
     if collection.next_attempt_time is not None:
         message.next_attempt_time.CopyFrom(render_time(collection.next_attempt_time))
     return message
@@ -85,19 +88,13 @@ def render_draft(draft: Draft) -> pb.Invoice:
         lines=[render_line(line) for line in draft.lines],
         currency=draft.total.asset.code,
         subtotal=draft.subtotal.value,
-        taxes=[
-            pb.InvoiceTax(
-                description=tax.description,
-                rate=format_decimal(tax.rate),
-                taxable=tax.taxable.value,
-                amount=tax.amount.value,
-            )
-            for tax in draft.taxes
-        ],
+        taxes=[render_tax(tax) for tax in draft.taxes],
         total=draft.total.value,
         amount_due=draft.total.value,
         balance_applied="0",
         amount_paid="0",
+        amount_credited="0",
+        amount_offset="0",
         balance_given=draft.balance_given.value,
     )
     if draft.period is not None:
@@ -155,6 +152,15 @@ def render_line(line: Line) -> pb.InvoiceLine:
     if line.service is not None:
         message.service_period.CopyFrom(render_interval(line.service))
     return message
+
+
+def render_tax(tax: Tax) -> pb.InvoiceTax:
+    return pb.InvoiceTax(
+        description=tax.description,
+        rate=format_decimal(tax.rate),
+        taxable=tax.taxable.value,
+        amount=tax.amount.value,
+    )
 
 
 def render_interval(period: Period) -> amount_pb2.Interval:

@@ -71,7 +71,7 @@ def tax_document(
             groups[key] = groups.get(key, 0) + part.amount.atoms
     return tuple(
         Tax(
-            description=f"{name} {percent(rate)}",
+            description=describe(name, rate),
             category=category,
             rate=rate,
             taxable=Amount(asset, atoms),
@@ -79,6 +79,11 @@ def tax_document(
         )
         for (name, category, rate), atoms in groups.items()
     )
+
+
+def describe(name: str, rate: Decimal) -> str:
+    """What a document calls a tax: "VAT 20%"."""
+    return f"{name} {percent(rate)}"
 
 
 def percent(rate: Decimal) -> str:

@@ -12,7 +12,7 @@ from invoicing.customers.domain import Customer
 from invoicing.invoices.domain.charge import BilledSource, Charge, SourceKey, SourceKind
 from invoicing.invoices.domain.line import Consumption, Line, LineKind, bill
 from invoicing.sellers.domain import Seller
-from invoicing.taxes.domain import Tax, Taxable, TaxRate, tax_document
+from invoicing.taxes.domain import Tax, Taxable, TaxRate, describe, find_rate, tax_document
 from kernel.currency import currency
 from kernel.money import Amount
 from kernel.period import Period
@@ -111,7 +111,19 @@ def compose(
     ]
     taxes = tax_document(money, customer.country, parts, rates)
     tax_total = Amount(money, sum(tax.amount.atoms for tax in taxes))
-    return Draft(kind, customer, None, tuple(lines), taxes, subtotal, tax_total)
+    placed = tuple(_with_tax(line, customer.country, taxes, rates) for line in lines)
+    return Draft(kind, customer, None, placed, taxes, subtotal, tax_total)
+
+
+def _with_tax(line: Line, country: str, taxes: Sequence[Tax], rates: Sequence[TaxRate]) -> Line:
+    """The line, saying which tax of the document is on it."""
+    rate = find_rate(rates, country, line.tax_category, line.supply_time)
+    position = None
+    if rate is not None and line.amount.atoms:
+        of = (describe(rate.name, rate.rate), rate.category, rate.rate)
+        keys = [(tax.description, tax.category, tax.rate) for tax in taxes]
+        position = keys.index(of)
+    return replace(line, tax_position=position)
 
 
 def _deducted(charge: Charge, billed: Sequence[BilledSource]) -> int:
@@ -154,6 +166,9 @@ class Invoice:
     balance_applied: Amount
     amount_paid: Amount
     amount_due: Amount
+    # What credit notes took back, and what of that lowered the amount due.
+    amount_credited: Amount
+    amount_offset: Amount
     run_id: UUID | None = None
     recharge_id: UUID | None = None
     # The void document whose place it takes, and the one that takes its own.
@@ -186,8 +201,10 @@ def issue(
         due_time=issue_time + timedelta(days=days),
         seller=seller,
         balance_applied=applied,
-        amount_paid=Amount(due.asset, 0),
+        amount_paid=due.asset.zero(),
         amount_due=due,
+        amount_credited=due.asset.zero(),
+        amount_offset=due.asset.zero(),
     )
 
 

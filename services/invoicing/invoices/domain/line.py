@@ -63,6 +63,7 @@ class Line:
     details: tuple[Detail, ...] = ()
     price_id: UUID | None = None
     subscription_item_id: UUID | None = None
+    tax_position: int | None = None  # of the document's tax that is on it
 
     @property
     def is_empty(self) -> bool:

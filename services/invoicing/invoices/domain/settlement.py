@@ -65,12 +65,29 @@ def take_back(invoice: Invoice, amount: Amount) -> Invoice:
     return owed if owed.state is InvoiceState.OPEN else moved(owed, InvoiceState.OPEN)
 
 
+def offset(invoice: Invoice, total: Amount) -> tuple[Invoice, Amount]:
+    """The invoice with a credit note of a total, and what of it exceeds what is due (CRN-4)."""
+    lowered = Amount(total.asset, min(total.atoms, invoice.amount_due.atoms))
+    due = invoice.amount_due - lowered
+    credited = replace(
+        invoice,
+        amount_credited=invoice.amount_credited + total,
+        amount_offset=invoice.amount_offset + lowered,
+        amount_due=due,
+    )
+    if not due.atoms and invoice.state is InvoiceState.OPEN:
+        credited = moved(credited, InvoiceState.PAID)
+    return credited, total - lowered
+
+
 def void(invoice: Invoice, collection: Collection, reason: str) -> Invoice:
     """The invoice cancelled. Raises InvoiceNotVoidable."""
     if invoice.state is not InvoiceState.OPEN:
         raise InvoiceNotVoidable(invoice, f"it is {invoice.state.value}")
     if invoice.amount_paid.atoms:
         raise InvoiceNotVoidable(invoice, f"{invoice.amount_paid} of it are paid")
+    if invoice.amount_credited.atoms:
+        raise InvoiceNotVoidable(invoice, f"{invoice.amount_credited} of it are credited")
     # Money could still come for it. Who waits for its customer gets it onto the balance instead.
     if collection.ask_open and collection.state is not DunningState.WAITING_FOR_CUSTOMER:
         raise InvoiceNotVoidable(invoice, "a payment of it is under way")
