@@ -22,7 +22,8 @@ from gateway.providers.commands import (
     SessionState,
     Since,
 )
-from gateway.providers.paddle import DECLINES, PROVIDER
+from gateway.providers.paddle import PROVIDER
+from gateway.providers.paddle.answers import DECLINES
 from gateway.providers.paddle.customers import (
     create_customer,
     create_session,

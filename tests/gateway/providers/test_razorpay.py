@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from gateway.domain.currency import AmountNotRepresentable
 from gateway.domain.outcome import Basis, DeclineClass, Finding
 from gateway.providers.plan import Answer, Basic, Phase, Silence
-from gateway.providers.razorpay import DECLINES, PROVIDER
+from gateway.providers.razorpay import PROVIDER
+from gateway.providers.razorpay.answers import DECLINES
 from gateway.providers.razorpay.payments import (
     capture,
     charge,
