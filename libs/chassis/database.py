@@ -150,6 +150,22 @@ class Database:
         finally:
             await self._release(connection)
 
+    async def fetch_once(self, statement: str, *values: object) -> list[asyncpg.Record]:
+        """One statement that is a transaction of its own, in one trip.
+
+        It must name its tenant itself, first of all: by a function of the schema that begins with
+        `set_config('tollgate.tenant_id', …, true)`. Raises DatabaseUnavailable where no connection
+        was to be had, OutcomeUnknown where it was lost after the statement was sent.
+        """
+        async with self.unscoped() as connection:
+            try:
+                return await connection.fetch(statement, *values)
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                if is_away(error):
+                    _drop(connection)
+                    raise OutcomeUnknown("the connection was lost during a statement") from error
+                raise
+
     async def is_reachable(self) -> bool:
         """Whether the server answers a statement now; for readiness."""
         try:

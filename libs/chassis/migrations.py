@@ -21,6 +21,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,13 @@ async def _provision_service(
         # So that a migration can give a function away to its owner.
         await connection.execute(f"GRANT {role} TO {migrate_role}")
     settings = {"search_path": service, "synchronous_commit": "on", "jit": "off", "timezone": "UTC"}
-    limits = {"lock_timeout": "5s", "idle_in_transaction_session_timeout": "60s"}
+    limits = {
+        "lock_timeout": "5s",
+        "idle_in_transaction_session_timeout": "60s",
+        # A prepared statement is planned once, often while its table is still empty, and reading
+        # all of an empty table is the cheapest plan there is. Where there is an index, use it.
+        "enable_seqscan": "off",
+    }
     for role, wanted in ((migrate_role, settings), (app, settings | limits)):
         for name, value in wanted.items():
             await connection.execute(f"ALTER ROLE {role} SET {name} = '{value}'")
@@ -328,7 +335,7 @@ async def schema_version(connection: Connection, service: str) -> tuple[str, str
 
 async def check_schema(connection: Connection, service: str, package: str) -> None:
     """Raise SchemaUnfit, saying which side must move, unless schema and program fit."""
-    head = load_tree(package).get_current_head()
+    head = _head_of(package)
     found = await schema_version(connection, service)
     if head is None:
         return
@@ -341,6 +348,12 @@ async def check_schema(connection: Connection, service: str, package: str) -> No
         raise SchemaUnfit(
             f"{service}: schema {version} needs a program of {oldest} or later; this is {head}"
         )
+
+
+@cache
+def _head_of(package: str) -> str | None:
+    # Health asks every second, and what a program was shipped with does not change.
+    return load_tree(package).get_current_head()
 
 
 def _is_lock_timeout(error: DBAPIError) -> bool:

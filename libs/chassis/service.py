@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import dataclass, field
 
 import structlog
@@ -26,6 +32,11 @@ JOB_PAUSE_SECONDS = 1.0  # before a job that failed is started again, doubled ea
 JOB_PAUSE_SECONDS_MAX = 30.0
 CANCEL_SECONDS = 1.0  # until a job that has not ended is cancelled again: it may be tidying up
 JOB_STEADY_SECONDS = 60.0  # after running this long, the next failure is a first one again
+
+# Objects made before the youngest are searched for cycles. A batch makes tens of thousands, all
+# alive until it is answered and none in a cycle; searching at every 700th costs a sixth of what a
+# wallet can debit in a second.
+GARBAGE_THRESHOLDS = (50_000, 20, 100)
 
 log = structlog.get_logger("chassis.service")
 
@@ -93,6 +104,7 @@ async def running(
     async with AsyncExitStack() as stack:
         platform = await stack.enter_async_context(open_platform(settings))
         app = await stack.enter_async_context(definition.open(platform))
+        stack.enter_context(_patient_collector())
         health = Health()
         metrics_address = await stack.enter_async_context(
             exposing(platform.metrics, settings.metrics_listen)
@@ -165,6 +177,19 @@ async def _look(definition: ServiceDefinition, platform: Platform, health: Healt
         why_not = str(error)
     health.set("database", why_not)
     return why_not
+
+
+@contextmanager
+def _patient_collector() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()  # what the program consists of is never garbage
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 @asynccontextmanager

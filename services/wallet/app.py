@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from chassis.platform import Platform
 from chassis.relay import Relay
@@ -23,24 +22,6 @@ from wallet.ledger.operations import open_ledger
 from wallet.recharge.rpc import AlertService, RechargeService
 from wallet.wallets.rpc import WalletService
 
-# Objects made before the youngest are searched for cycles. A batch makes tens of thousands, all
-# alive until it is answered and none in a cycle; searching at every 700th costs a sixth of the
-# debits a second.
-GARBAGE_THRESHOLDS = (50_000, 20, 100)
-
-
-@contextmanager
-def _patient_collector() -> Iterator[None]:
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()  # what the program consists of is never garbage
-    gc.set_threshold(*GARBAGE_THRESHOLDS)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
-
 
 @asynccontextmanager
 async def open_app(platform: Platform) -> AsyncIterator[App]:
@@ -49,27 +30,26 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
     scales = Scales(database)
     wallets = wallet_service_pb2.DESCRIPTOR.services_by_name
     ledgers = ledger_service_pb2.DESCRIPTOR.services_by_name
-    with _patient_collector():
-        async with open_ledger(database, platform.settings.lanes) as ledger:
-            sweeper = Sweeper(database, ledger, platform.clocks)
-            relay = Relay(database, platform.redis, "wallet")
-            yield App(
-                bindings=[
-                    bind(AssetService(database), wallets["AssetService"]),
-                    bind(WalletService(database, scales), wallets["WalletService"]),
-                    bind(GrantService(ledger, scales, database), ledgers["GrantService"]),
-                    bind(DebitService(ledger, scales), ledgers["DebitService"]),
-                    bind(HoldService(ledger, scales, database), ledgers["HoldService"]),
-                    bind(LedgerService(database), ledgers["LedgerService"]),
-                    bind(RechargeService(database, scales), wallets["RechargeService"]),
-                    bind(AlertService(database, scales), wallets["AlertService"]),
-                ],
-                jobs=[
-                    Job("relay", relay.run),
-                    Job("sweeper", sweeper.run),
-                    Job("journal", lambda: extend_journal(database)),
-                ],
-            )
+    async with open_ledger(database, platform.settings.lanes) as ledger:
+        sweeper = Sweeper(database, ledger, platform.clocks)
+        relay = Relay(database, platform.redis, "wallet")
+        yield App(
+            bindings=[
+                bind(AssetService(database), wallets["AssetService"]),
+                bind(WalletService(database, scales), wallets["WalletService"]),
+                bind(GrantService(ledger, scales, database), ledgers["GrantService"]),
+                bind(DebitService(ledger, scales), ledgers["DebitService"]),
+                bind(HoldService(ledger, scales, database), ledgers["HoldService"]),
+                bind(LedgerService(database), ledgers["LedgerService"]),
+                bind(RechargeService(database, scales), wallets["RechargeService"]),
+                bind(AlertService(database, scales), wallets["AlertService"]),
+            ],
+            jobs=[
+                Job("relay", relay.run),
+                Job("sweeper", sweeper.run),
+                Job("journal", lambda: extend_journal(database)),
+            ],
+        )
 
 
 SERVICE = ServiceDefinition(

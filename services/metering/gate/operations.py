@@ -9,7 +9,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from chassis.call import Call
-from chassis.database import Connection, Database
+from chassis.database import Connection, Database, DatabaseUnavailable
 from chassis.lanes import Lanes
 from kernel.errors import IdempotencyConflict, NotFound, Refusal
 from kernel.ids import new_id
@@ -40,12 +40,14 @@ from metering.gate.domain.estimate import (
 )
 from metering.meters.domain import MeterSet
 from metering.meters.operations import Meters
-from metering.ratecards.domain import Entry, RateCard
+from metering.ratecards.domain import Entry, Pricing, RateCard
 from metering.ratecards.operations import RateCards
 from metering.usage import store as usage
+from rating.exact import Number
 
 BATCH_MAX = 500  # authorizations of one round; each may need a hold in several assets
 QUEUE_MAX = 5_000
+METERS_ATTEMPTS = 3  # a batch that meets newly published meters is measured again
 
 
 class Ask(NamedTuple):
@@ -185,7 +187,7 @@ class Gate:
         await self._hold(list(cases.values()), call)
         for position, case in cases.items():
             answers[position] = case.answer()
-        await self._keep(cases, answers, call)
+        await self._keep(asks, cases, answers, call)
         first = {ask.request_id: position for position, ask in reversed([*enumerate(asks)])}
         return [
             answers[position] if position in answers else _same(ask, answers[first[ask.request_id]])
@@ -207,27 +209,27 @@ class Gate:
         call: Call,
         answers: dict[int, Authorization | Exception],
     ) -> dict[int, _Case]:
-        """Find repeated requests, price the others. What is answered already goes to `answers`."""
-        cases: dict[int, _Case] = {}
-        seen: set[str] = set()
-        async with self._database.transaction(call.tenant_id) as tx:
-            meters = await self._meters.current(tx, call.tenant_id)
-            earlier = await store.list_by_request(
-                tx, call.tenant_id, {ask.request_id for ask in asks}
-            )
-            for position, ask in enumerate(asks):
-                if ask.request_id in earlier:
-                    answers[position] = _same(ask, earlier[ask.request_id])
-                elif ask.request_id not in seen:
-                    seen.add(ask.request_id)
-                    try:
-                        cases[position] = _open(ask, cards, meters, scales)
-                    except Refusal as refusal:
-                        answers[position] = refusal
+        """Price every request that the batch has not seen; a faulty one goes to `answers`.
+
+        Whether a request was answered in an earlier batch is found when its answer is kept: that
+        is rare, and looking for it first would cost every request a look-up.
+        """
+        meters = await self._meters.of(call.tenant_id)
+        for attempt in range(1, METERS_ATTEMPTS + 1):
+            cases, faults = _open_all(asks, cards, meters, scales)
             entries: dict[UsageKey, Entry] = {}
             for case in cases.values():
                 entries |= _entries(case.measures)
-            margins = await self._read_margins(tx, call, entries, meters, scales)
+            read = await store.read_gate(
+                self._database, call.tenant_id, {key[0] for key in entries}, [*entries], call.now
+            )
+            if read.meter_version == meters.version:
+                break
+            if attempt == METERS_ATTEMPTS:
+                raise DatabaseUnavailable("meters are published faster than they can be read")
+            meters = await self._meters.refresh(call.tenant_id)
+        answers.update(faults)
+        margins = await self._margins_of(read, call, entries, meters, scales)
         for case in cases.values():
             if case.reasons or case.ask.estimate is None:
                 continue
@@ -240,6 +242,22 @@ class Gate:
             case.needed = funds_of(priced)
             case.reserved = [each.reservation for each in priced if each.reservation and each.atoms]
         return cases
+
+    async def _margins_of(
+        self,
+        read: store.Reading,
+        call: Call,
+        entries: Mapping[UsageKey, Entry],
+        meters: MeterSet,
+        scales: Mapping[str, int],
+    ) -> Margins:
+        other = usage.other_pricings(read.figures, entries)
+        pricings: Mapping[UUID, Pricing] = {}
+        if other:
+            async with self._database.transaction(call.tenant_id) as tx:
+                pricings = await usage.load_pricings(tx, call.tenant_id, other)
+        runnings = usage.make_runnings(read.figures, entries, meters, pricings)
+        return Margins(runnings, _numbers(read.reserved), scales)
 
     async def _read_margins(
         self,
@@ -254,8 +272,7 @@ class Gate:
         runnings = await usage.load_runnings(tx, call.tenant_id, entries, meters)
         customers = {key[0] for key in entries}
         reserved = await store.sum_reserved(tx, call.tenant_id, customers, call.now)
-        read = {key: (usage.read_number(r.quantity), r.atoms) for key, r in reserved.items()}
-        return Margins(runnings, read, scales)
+        return Margins(runnings, _numbers(reserved), scales)
 
     async def _hold(self, cases: Sequence[_Case], call: Call) -> None:
         """Set funds aside for every request that needs some; one that gets less than all of what
@@ -282,18 +299,29 @@ class Gate:
         await self._wallet.void_holds(call.tenant_id, useless, call)
 
     async def _keep(
-        self, cases: Mapping[int, _Case], answers: dict[int, Authorization | Exception], call: Call
+        self,
+        asks: Sequence[Ask],
+        cases: Mapping[int, _Case],
+        answers: dict[int, Authorization | Exception],
+        call: Call,
     ) -> None:
-        """Make the answers durable. Where another process answered a request first, its answer
-        stands, and funds that only ours set aside are given back."""
+        """Make the answers durable. Where a request was answered before, the first answer stands,
+        and funds that only ours set aside are given back."""
         made = {position: case.answer() for position, case in cases.items()}
-        if not made:
-            return
+        # What is faulty now may have been in order when it came first.
+        faulty = {asks[position].request_id: position for position in answers.keys() - made.keys()}
         lost: dict[int, Authorization] = {}
+        kept: set[str] = set()
+        if made:
+            kept = await store.keep(self._database, call.tenant_id, list(made.values()))
+        missed = {each.request_id for each in made.values()} - kept | faulty.keys()
+        if not missed:
+            return
         async with self._database.transaction(call.tenant_id) as tx:
-            kept = await store.insert(tx, call.tenant_id, list(made.values()))
-            missed = {each.request_id for each in made.values()} - kept
-            earlier = await store.list_by_request(tx, call.tenant_id, missed) if missed else {}
+            earlier = await store.list_by_request(tx, call.tenant_id, missed)
+        for request_id, position in faulty.items():
+            if request_id in earlier:
+                answers[position] = _same(asks[position], earlier[request_id])
         for position, case in cases.items():
             if case.ask.request_id in earlier:
                 lost[position] = earlier[case.ask.request_id]
@@ -306,6 +334,33 @@ class Gate:
         ]
         if extra:
             await self._wallet.void_holds(call.tenant_id, extra, call)
+
+
+def _open_all(
+    asks: Sequence[Ask],
+    cards: Mapping[str, RateCard],
+    meters: MeterSet,
+    scales: Mapping[str, int],
+) -> tuple[dict[int, _Case], dict[int, Authorization | Exception]]:
+    """The requests of a batch by position, the first of each id; and those that are faulty."""
+    cases: dict[int, _Case] = {}
+    faults: dict[int, Authorization | Exception] = {}
+    seen: set[str] = set()
+    for position, ask in enumerate(asks):
+        if ask.request_id in seen:
+            continue
+        seen.add(ask.request_id)
+        try:
+            cases[position] = _open(ask, cards, meters, scales)
+        except Refusal as refusal:
+            faults[position] = refusal
+    return cases, faults
+
+
+def _numbers(
+    reserved: Mapping[UsageKey, store.Reserved],
+) -> dict[UsageKey, tuple[Number, int]]:
+    return {key: (usage.read_number(r.quantity), r.atoms) for key, r in reserved.items()}
 
 
 def _open(

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from asyncpg import Record as Row
 
-from chassis.database import Connection
+from chassis.database import Connection, Database
 from metering.charging.domain import OverUse, Refused
 from metering.events.domain.matching import UsageKey
 from metering.gate.domain.authorization import Authorization, AuthorizationState, Hold, Reservation
@@ -53,15 +53,19 @@ async def sum_reserved(
     tx: Connection, tenant_id: UUID, customer_ids: Iterable[str], now: datetime
 ) -> dict[UsageKey, Reserved]:
     """What open authorizations of customers reserve of tiers, added up by usage."""
+    # Customer by customer, and without the time, so that the plan is the same however small the
+    # table was when it was made: by the index of open authorizations, not by that of their ends.
     rows = await tx.fetch(
-        "SELECT a.customer_id, r.part ->> 0 AS item, r.part ->> 1 AS price,"
+        "SELECT c.customer_id, r.part ->> 0 AS item, r.part ->> 1 AS price,"
         " (r.part ->> 2)::timestamptz AS period_start,"
         " sum((r.part ->> 3)::numeric)::text AS quantity,"
         " sum((r.part ->> 4)::numeric)::text AS atoms"
-        " FROM usage_authorization AS a, jsonb_array_elements(a.reserved) AS r (part)"
-        " WHERE a.tenant_id = $1 AND a.customer_id = ANY($2::text[]) AND a.expire_time > $3"
-        " AND a.state = 1 AND a.reserved <> '[]'"
-        " GROUP BY 1, 2, 3, 4",
+        " FROM unnest($2::text[]) AS c (customer_id) CROSS JOIN LATERAL ("
+        "   SELECT u.reserved, u.expire_time FROM usage_authorization AS u"
+        "   WHERE u.tenant_id = $1 AND u.customer_id = c.customer_id"
+        "   AND u.state = 1 AND u.reserved <> '[]' OFFSET 0"
+        " ) AS a CROSS JOIN LATERAL jsonb_array_elements(a.reserved) AS r (part)"
+        " WHERE a.expire_time > $3 GROUP BY 1, 2, 3, 4",
         tenant_id,
         list(customer_ids),
         now,
@@ -74,21 +78,50 @@ async def sum_reserved(
     }
 
 
-async def insert(
-    tx: Connection, tenant_id: UUID, authorizations: Sequence[Authorization]
+class Reading(NamedTuple):
+    """What a batch of the gate reads."""
+
+    meter_version: int
+    figures: dict[UsageKey, Row]
+    reserved: dict[UsageKey, Reserved]
+
+
+async def read_gate(
+    database: Database,
+    tenant_id: UUID,
+    customer_ids: Iterable[str],
+    keys: Sequence[UsageKey],
+    now: datetime,
+) -> Reading:
+    """The version of the meters, running usage by key, and what is reserved: one trip."""
+    customers, items, prices, starts = zip(*keys, strict=True) if keys else ((), (), (), ())
+    rows = await database.fetch_once(
+        "SELECT * FROM read_gate($1, $2, $3, $4, $5, $6, $7)",
+        tenant_id, now, list(customer_ids), customers, items, prices, starts,
+    )  # fmt: skip
+    version = 0
+    figures: dict[UsageKey, Row] = {}
+    reserved: dict[UsageKey, Reserved] = {}
+    for row in rows:
+        match row["kind"]:
+            case 0:
+                version = row["number"]
+            case 1:
+                figures[keys[row["position"] - 1]] = row
+            case _:
+                key = (row["customer_id"], row["item"], row["price_id"], row["period_start"])
+                reserved[key] = Reserved(row["quantity"], int(row["asked"]))
+    return Reading(version, figures, reserved)
+
+
+async def keep(
+    database: Database, tenant_id: UUID, authorizations: Sequence[Authorization]
 ) -> set[str]:
-    """Keep answers; returns the request ids that nobody had answered before."""
+    """Keep answers, in one trip; returns the request ids that nobody had answered before."""
     columns = zip(*(_row(each) for each in authorizations), strict=True)
-    rows = await tx.fetch(
-        "INSERT INTO usage_authorization (tenant_id, authorization_id, request_id, fingerprint,"
-        " customer_id, feature, state, over_use, holds, reserved, reasons, create_time,"
-        " expire_time)"
-        " SELECT $1, n.* FROM unnest($2::uuid[], $3::text[], $4::bytea[], $5::text[], $6::text[],"
-        " $7::smallint[], $8::smallint[], $9::jsonb[], $10::jsonb[], $11::jsonb[],"
-        " $12::timestamptz[], $13::timestamptz[]) AS n"
-        " ON CONFLICT (tenant_id, request_id) DO NOTHING RETURNING request_id",
-        tenant_id,
-        *columns,
+    places = ", ".join(f"${number}" for number in range(1, 14))
+    rows = await database.fetch_once(
+        f"SELECT keep_authorizations({places}) AS request_id", tenant_id, *columns
     )
     return {row["request_id"] for row in rows}
 

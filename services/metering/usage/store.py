@@ -38,12 +38,29 @@ async def load_runnings(
 ) -> dict[UsageKey, Running]:
     """The running usage that is stored under the keys of these entries."""
     rows = await find_figures(tx, tenant_id, list(entries))
-    # A price never changes, so the entry's is the stored one; but if it did, usage stays rated by
-    # the price it began with.
-    other = {row["pricing_id"] for row in rows.values()} - {
+    other = other_pricings(rows, entries)
+    pricings = await load_pricings(tx, tenant_id, other) if other else {}
+    return make_runnings(rows, entries, meters, pricings)
+
+
+def other_pricings(rows: Mapping[UsageKey, Row], entries: Mapping[UsageKey, Entry]) -> set[UUID]:
+    """Prices that stored usage began with and the rate card no longer has.
+
+    A price never changes, so the entry's is the stored one; but if it did, usage stays rated by
+    the price it began with.
+    """
+    return {row["pricing_id"] for row in rows.values()} - {
         entry.pricing.pricing_id for entry in entries.values()
     }
-    pricings = await load_pricings(tx, tenant_id, other) if other else {}
+
+
+def make_runnings(
+    rows: Mapping[UsageKey, Row],
+    entries: Mapping[UsageKey, Entry],
+    meters: MeterSet,
+    pricings: Mapping[UUID, Pricing],
+) -> dict[UsageKey, Running]:
+    """Stored figures as running usage, with what the entry of the rate card knows of it."""
     found: dict[UsageKey, Running] = {}
     for key, row in rows.items():
         entry = entries[key]

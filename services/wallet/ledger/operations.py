@@ -36,6 +36,9 @@ BATCH_MAX = 1_000  # bundles of one transaction: beyond it the lock is held long
 QUEUE_MAX = 20_000  # waiting in one lane: about a second's worth
 ID_BITS = 73  # of 74 random ones in an id: room to count up from there
 ROUTES_MAX = 200_000  # wallets, and holds, remembered: some 50 MB
+# A call of so few stays together: a batch costs as much as some twenty items, and of so few seldom
+# two wait for the same wallet.
+WHOLE_BUNDLES_MAX = 64
 ATTEMPTS = 5  # of a batch that met another on a key or a hold that neither could lock
 
 
@@ -103,6 +106,8 @@ class Ledger:
             % count
             for bundle in bundles
         ]
+        if len(bundles) <= WHOLE_BUNDLES_MAX:
+            return [lanes[0]] * len(bundles)
         keys = {key for bundle in bundles for item in bundle if (key := _key_of(item))}
         if len(keys) < sum(len(bundle) for bundle in bundles) and len(set(lanes)) > 1:
             # A key that comes twice in one call is answered in order, hence in one lane.

@@ -76,7 +76,7 @@ def measure_estimate(
     """
     priced = []
     for meter in meters.counting.get(estimate.name, ()):
-        if not meter.counts(estimate.properties):
+        if meter.filters and not meter.counts(estimate.properties):
             continue
         value = meter.value(estimate.properties, place)
         for entry in card.entries.get(meter.code, ()):
