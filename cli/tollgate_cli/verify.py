@@ -6,6 +6,7 @@ charges of the one are compared with the debits of the other: one debit for each
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -45,10 +46,13 @@ async def verify(client: Tollgate, progress: Progress | None = None) -> Findings
     """Check one tenant: ledger, usage, and charges against debits."""
     told = progress or (lambda _stage, _count: None)
     findings = Findings()
-    await _verify_ledger(client, findings, told)
-    await _verify_trial_balance(client, findings)
-    await _verify_usage(client, findings, told)
-    await _compare_charges(client, findings, told)
+    # Side by side: the wallet replays its journal while metering recounts its events.
+    await asyncio.gather(
+        _verify_ledger(client, findings, told),
+        _verify_trial_balance(client, findings),
+        _verify_usage(client, findings, told),
+        _compare_charges(client, findings, told),
+    )
     return findings
 
 
