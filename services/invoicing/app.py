@@ -12,6 +12,7 @@ from chassis.service import App, Job, ServiceDefinition
 from invoicing.catalog.rpc import CatalogServicer
 from invoicing.collection.jobs import Collector, PaymentListener
 from invoicing.config import Config
+from invoicing.coupons.rpc import CouponServicer
 from invoicing.credits.rpc import CreditNoteServicer
 from invoicing.customers.rpc import CustomerServicer
 from invoicing.invoices.operations import UsageReader
@@ -24,6 +25,7 @@ from invoicing.subscriptions.rpc import SubscriptionServicer
 from invoicing.taxes.rpc import TaxServicer
 from tollgate.invoicing.v1 import (
     catalog_pb2,
+    coupon_pb2,
     credit_note_pb2,
     customer_pb2,
     invoice_pb2,
@@ -66,6 +68,7 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
         (CatalogServicer(database, peers), catalog_pb2, "CatalogService"),
         (SubscriptionServicer(database), subscription_pb2, "SubscriptionService"),
         (InvoiceServicer(database, reader, collector.wake), invoice_pb2, "InvoiceService"),
+        (CouponServicer(database), coupon_pb2, "CouponService"),
         (CreditNoteServicer(database), credit_note_pb2, "CreditNoteService"),
         (ReceivedPaymentServicer(database), received_payment_pb2, "ReceivedPaymentService"),
         (TaxServicer(database), invoice_pb2, "TaxService"),

@@ -18,6 +18,8 @@ from tests.support.services import credential
 from tollgate.invoicing.v1 import (
     catalog_pb2,
     catalog_pb2_grpc,
+    coupon_pb2,
+    coupon_pb2_grpc,
     credit_note_pb2,
     credit_note_pb2_grpc,
     customer_pb2,
@@ -130,6 +132,7 @@ class Books:
         self.invoices = invoice_pb2_grpc.InvoiceServiceStub(channel)
         self.taxes = invoice_pb2_grpc.TaxServiceStub(channel)
         self.sellers = invoice_pb2_grpc.SellerServiceStub(channel)
+        self.coupons = coupon_pb2_grpc.CouponServiceStub(channel)
         self.notes = credit_note_pb2_grpc.CreditNoteServiceStub(channel)
         self.received = received_payment_pb2_grpc.ReceivedPaymentServiceStub(channel)
 
@@ -273,3 +276,22 @@ class Books:
         )
         found: credit_note_pb2.CreditNote = answer.credit_note
         return found
+
+    async def coupon(self, code: str, **fields: Any) -> coupon_pb2.Coupon:
+        """A coupon: of an amount in dollars where `amount` is text."""
+        if isinstance(fields.get("amount"), str):
+            fields["amount"] = amount_pb2.Amount(asset="USD", value=fields["amount"])
+        coupon = coupon_pb2.Coupon(code=code, name=fields.pop("name", code.title()), **fields)
+        answer = await self.call(
+            self.coupons.CreateCoupon, coupon_pb2.CreateCouponRequest(coupon=coupon)
+        )
+        made: coupon_pb2.Coupon = answer.coupon
+        return made
+
+    async def attach(self, code: str, customer_id: str = "acme") -> coupon_pb2.CustomerCoupon:
+        answer = await self.call(
+            self.coupons.AttachCoupon,
+            coupon_pb2.AttachCouponRequest(customer_id=customer_id, code=code),
+        )
+        held: coupon_pb2.CustomerCoupon = answer.customer_coupon
+        return held

@@ -10,10 +10,12 @@ from uuid import UUID
 from chassis.call import Call
 from chassis.database import Connection, Database
 from invoicing.collection.operations import end_top_up
+from invoicing.coupons.domain import HeldCoupon
+from invoicing.coupons.store import list_held, return_redemptions
 from invoicing.customers.operations import get_customer, lock_customer
 from invoicing.invoices import store
 from invoicing.invoices.domain.charge import BilledSource, SourceKey, SourceKind, charges_of
-from invoicing.invoices.domain.document import Draft, InvoiceKind, InvoiceState, draft_of
+from invoicing.invoices.domain.document import Draft, InvoiceKind, InvoiceState
 from invoicing.invoices.domain.one_off import again
 from invoicing.invoices.domain.settlement import InvoiceNotVoidable, at_rest, void, write_off
 from invoicing.invoices.operations import (
@@ -21,6 +23,8 @@ from invoicing.invoices.operations import (
     StaleDraft,
     UsageReader,
     issue_draft,
+    make_draft,
+    redeem,
     tell,
 )
 from invoicing.invoices.store import StoredInvoice
@@ -40,6 +44,7 @@ class Successor:
 
     draft: Draft
     revisions: dict[UUID, int]
+    coupons: tuple[HeldCoupon, ...] = ()
 
 
 async def compute_successor(
@@ -67,13 +72,15 @@ async def compute_successor(
         subscriptions = await list_of_items(tx, tenant_id, items)
         since = min(source.key.service_start for source in sources)
         billed = await store.list_sources(tx, tenant_id, items, since)
+        # As if the document had never had them.
+        coupons = await list_held(tx, tenant_id, customer.customer_id, without_invoice=invoice_id)
     own = {source.key: source for source in sources}
     others = tuple(source for source in billed if source.key not in own)
-    basis = Basis(customer, tuple(subscriptions), others, tuple(rates))
+    basis = Basis(customer, tuple(subscriptions), others, tuple(rates), tuple(coupons))
     charges = charges_of(subscriptions, sources, others)
     consumptions = await reader.read(tenant_id, charges, call, settled=True)
-    draft = draft_of(customer, charges, consumptions, others, rates)
-    return Successor(_next_ordinals(draft, own), basis.revisions)
+    draft = make_draft(basis, charges, consumptions)
+    return Successor(_next_ordinals(draft, own), basis.revisions, basis.coupons)
 
 
 def _next_ordinals(draft: Draft, own: dict[SourceKey, BilledSource]) -> Draft:
@@ -106,6 +113,7 @@ async def void_invoice(
     collection = at_rest(stored.collection)
     await store.save_collection(tx, tenant_id, invoice, collection)
     await add_to_balance(tx, tenant_id, customer_id, invoice.balance_applied)
+    await return_redemptions(tx, tenant_id, invoice_id)
     await end_top_up(tx, tenant_id, invoice, TopUpState.FAILING, cause="VOIDED")
     await tell(tx, tenant_id, "invoice.voided", invoice)
     return StoredInvoice(invoice, collection)
@@ -150,6 +158,7 @@ async def reissue(
     if any(successor.revisions[one.subscription_id] != one.revision for one in present):
         raise StaleDraft(draft.customer.customer_id)
     invoice_id = new_id(now) if draft.says_something else None
+    await redeem(tx, tenant_id, draft, invoice_id, successor.coupons)
     if not await store.insert_sources(tx, tenant_id, draft.sources, invoice_id):
         raise StaleDraft(draft.customer.customer_id)
     if invoice_id is None:

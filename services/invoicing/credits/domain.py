@@ -11,7 +11,6 @@ from uuid import UUID
 
 from invoicing.customers.domain import Customer
 from invoicing.invoices.domain.document import Invoice, InvoiceKind, InvoiceState
-from invoicing.invoices.domain.line import Line
 from invoicing.sellers.domain import Seller
 from invoicing.taxes.domain import Tax
 from kernel.errors import InvalidValue, Kind, Refusal
@@ -139,9 +138,7 @@ def credit(invoice: Invoice, before: Credited, asked: Mapping[int, int]) -> Cred
         raise InvoiceNotCreditable(invoice)
     lines = invoice.draft.lines
     left = {
-        position: line.amount.atoms
-        - before.lines.get(position, 0)
-        - before.deducted.get(position, 0)
+        position: line.net.atoms - before.lines.get(position, 0) - before.deducted.get(position, 0)
         for position, line in enumerate(lines)
     }
     taken = dict(asked) if asked else {position: atoms for position, atoms in left.items() if atoms}
@@ -185,15 +182,12 @@ def _reversed_taxes(
     found = []
     for index, tax in enumerate(invoice.draft.taxes):
         mine = [
-            (position, line)
+            position
             for position, line in enumerate(invoice.draft.lines)
             if line.tax_position == index
         ]
-        old = sum(_taxable(line, before.lines.get(position, 0)) for position, line in mine)
-        new = sum(
-            _taxable(line, before.lines.get(position, 0) + taken.get(position, 0))
-            for position, line in mine
-        )
+        old = sum(before.lines.get(position, 0) for position in mine)
+        new = old + sum(taken.get(position, 0) for position in mine)
         if new == old or not tax.taxable.atoms:
             continue
         money = tax.amount.asset
@@ -212,12 +206,6 @@ def _reversed_taxes(
         )
         found.append(CreditTax(index, part))
     return tuple(found)
-
-
-def _taxable(line: Line, credited: int) -> int:
-    """What is taxed of a credited part of a line, in minor units."""
-    assert abs(credited) <= abs(line.amount.atoms)
-    return credited
 
 
 def split_rest(

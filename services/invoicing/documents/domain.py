@@ -70,6 +70,11 @@ def printed(invoice: Invoice) -> dict[str, Any]:
         "has_prepaid": bool(drawn),
         "prepaid": _printed_drawdown(drawn),
         "subtotal": grouped_amount(draft.subtotal),
+        "discounts": [
+            (one.description, grouped_amount(-one.amount))
+            for one in draft.discounts
+            if not one.on_lines
+        ],
         "taxes": [_printed_tax(tax) for tax in draft.taxes],
         "total": grouped_amount(draft.total),
         "after_total": _after_total(invoice, due),
@@ -112,6 +117,7 @@ def printed_note(note: CreditNote) -> dict[str, Any]:
         "has_prepaid": False,
         "prepaid": [],
         "subtotal": grouped_amount(draft.subtotal),
+        "discounts": [],
         "taxes": [_printed_tax(one.tax) for one in draft.taxes],
         "total": grouped_amount(draft.total),
         "after_total": [

@@ -12,6 +12,8 @@ from chassis.database import Connection, Database
 from chassis.messages import append
 from chassis.peers import Peers
 from invoicing.collection.domain import Collection, begin
+from invoicing.coupons.domain import HeldCoupon
+from invoicing.coupons.store import list_held, take_redemptions
 from invoicing.customers.domain import Customer
 from invoicing.customers.operations import get_customer
 from invoicing.customers.store import lock_customer
@@ -71,6 +73,7 @@ class Basis:
     subscriptions: tuple[Subscription, ...]
     billed: tuple[BilledSource, ...]
     rates: tuple[TaxRate, ...]
+    coupons: tuple[HeldCoupon, ...] = ()
 
     @property
     def revisions(self) -> dict[UUID, int]:
@@ -148,14 +151,17 @@ async def load_basis(tx: Connection, tenant_id: UUID, customer_id: str) -> Basis
         since = min(one.bill_from_time for one in subscriptions)
         sources = await store.list_sources(tx, tenant_id, items, since)
     rates = await list_rates_of_country(tx, tenant_id, customer.country)
-    return Basis(customer, tuple(subscriptions), tuple(sources), tuple(rates))
+    coupons = await list_held(tx, tenant_id, customer_id) if subscriptions else []
+    return Basis(
+        customer, tuple(subscriptions), tuple(sources), tuple(rates), coupons=tuple(coupons)
+    )
 
 
 def make_draft(
     basis: Basis, charges: Sequence[Charge], consumptions: Mapping[SourceKey, Consumption]
 ) -> Draft:
     """The document of what is due; the same code for a preview and for the invoice itself."""
-    return draft_of(basis.customer, charges, consumptions, basis.billed, basis.rates)
+    return draft_of(basis.customer, charges, consumptions, basis.billed, basis.rates, basis.coupons)
 
 
 async def preview(
@@ -223,6 +229,7 @@ async def finalize(
     if {one.subscription_id: one.revision for one in present} != basis.revisions:
         raise StaleDraft(customer_id)
     invoice_id = new_id(issue_time) if draft.says_something else None
+    await redeem(tx, tenant_id, draft, invoice_id, basis.coupons)
     if not await store.insert_sources(tx, tenant_id, draft.sources, invoice_id):
         raise StaleDraft(customer_id)
     for subscription in present:
@@ -233,6 +240,29 @@ async def finalize(
         return None
     seller = await find_seller(tx, tenant_id) or UNSTATED
     return await issue_draft(tx, tenant_id, draft, invoice_id, seller, issue_time, run_id=run_id)
+
+
+async def redeem(
+    tx: Connection,
+    tenant_id: UUID,
+    draft: Draft,
+    invoice_id: UUID | None,
+    coupons: Sequence[HeldCoupon],
+) -> None:
+    """Count the coupons that are on a document (DIS-4). The customer is locked by the caller.
+
+    Raises StaleDraft where the customer's coupons changed, or one reached its limit meanwhile.
+    """
+    customer_id = draft.customer.customer_id
+    if not coupons and not draft.discounts:
+        return
+    present = await list_held(tx, tenant_id, customer_id)
+    if [one.state for one in present] != [one.state for one in coupons]:
+        raise StaleDraft(customer_id)
+    if invoice_id is not None and not await take_redemptions(
+        tx, tenant_id, customer_id, invoice_id, draft.discounts
+    ):
+        raise StaleDraft(customer_id)
 
 
 async def issue_draft(

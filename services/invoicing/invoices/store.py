@@ -12,7 +12,9 @@ import asyncpg
 
 from chassis.database import Connection
 from invoicing.collection.domain import Collection, DunningState
+from invoicing.coupons.store import insert_discounts, list_discounts
 from invoicing.invoices.domain.charge import BilledSource, SourceKey, SourceKind
+from invoicing.invoices.domain.discount import Discount
 from invoicing.invoices.domain.document import Draft, Invoice, InvoiceKind, InvoiceState
 from invoicing.invoices.domain.line import Detail, Line, LineKind
 from invoicing.invoices.domain.snapshot import (
@@ -33,7 +35,7 @@ _COLUMNS = (
     " v.run_id, v.recharge_id, v.seller, v.buyer, v.create_time, v.payment_id,"
     " v.payment_method_id, v.dunning_state, v.dunning_attempts, v.first_attempt_time,"
     " v.next_attempt_time, v.asks, v.ask_open, v.amount_paid, v.payment_amount, v.reissue_of,"
-    " v.close_reason, v.amount_credited, v.amount_offset, (SELECT r.invoice_id"
+    " v.close_reason, v.discount_total, v.amount_credited, v.amount_offset, (SELECT r.invoice_id"
     " FROM invoice AS r WHERE r.tenant_id = v.tenant_id AND r.reissue_of = v.invoice_id)"
     " AS reissued_as"
 )
@@ -151,8 +153,9 @@ async def insert_invoice(
         " series_number, number, currency, scale, period_start_time, period_end_time, subtotal,"
         " tax_total, total, balance_applied, balance_given, amount_due, issue_time, due_time,"
         " run_id, recharge_id, seller, buyer, create_time, payment_method_id, next_attempt_time,"
-        " reissue_of) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,"
-        " $16, $17, $18, $19, $20, $21, $22, $23::jsonb, $24::jsonb, $25, $26, $27, $28)",
+        " reissue_of, discount_total) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
+        " $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23::jsonb, $24::jsonb, $25, $26, $27,"
+        " $28, $29)",
         tenant_id,
         invoice.invoice_id,
         draft.customer.customer_id,
@@ -181,9 +184,11 @@ async def insert_invoice(
         collection.payment_method_id,
         collection.next_attempt_time,
         invoice.reissue_of,
+        draft.discount_total.atoms,
     )
     await _insert_lines(tx, tenant_id, invoice)
     await _insert_taxes(tx, tenant_id, invoice)
+    await insert_discounts(tx, tenant_id, invoice.invoice_id, draft)
 
 
 async def _insert_lines(tx: Connection, tenant_id: UUID, invoice: Invoice) -> None:
@@ -191,8 +196,8 @@ async def _insert_lines(tx: Connection, tenant_id: UUID, invoice: Invoice) -> No
         "INSERT INTO invoice_line (tenant_id, invoice_id, position, kind, description,"
         " service_start_time, service_end_time, quantity, asset, asset_scale, cost, wallet_amount,"
         " amount, exact_cost, tax_category, supply_time, details, price_id, subscription_item_id,"
-        " tax_position) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,"
-        " $16, $17::jsonb, $18, $19, $20)",
+        " tax_position, discount) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
+        " $13, $14, $15, $16, $17::jsonb, $18, $19, $20, $21)",
         [
             (
                 tenant_id,
@@ -215,6 +220,7 @@ async def _insert_lines(tx: Connection, tenant_id: UUID, invoice: Invoice) -> No
                 line.price_id,
                 line.subscription_item_id,
                 line.tax_position,
+                line.off,
             )
             for position, line in enumerate(invoice.draft.lines)
         ],
@@ -332,14 +338,23 @@ async def _with_parts(
         ids,
     ):
         taxes.setdefault(row["invoice_id"], []).append(row)
+    discounts = await list_discounts(tx, tenant_id, rows)
     return [
-        _stored(row, lines.get(row["invoice_id"], []), taxes.get(row["invoice_id"], []))
+        _stored(
+            row,
+            lines.get(row["invoice_id"], []),
+            taxes.get(row["invoice_id"], []),
+            discounts.get(row["invoice_id"], ()),
+        )
         for row in rows
     ]
 
 
 def _stored(
-    row: asyncpg.Record, lines: Sequence[asyncpg.Record], taxes: Sequence[asyncpg.Record]
+    row: asyncpg.Record,
+    lines: Sequence[asyncpg.Record],
+    taxes: Sequence[asyncpg.Record],
+    discounts: Sequence[Discount],
 ) -> StoredInvoice:
     money = Asset(row["currency"], row["scale"])
     draft = Draft(
@@ -350,6 +365,7 @@ def _stored(
         taxes=tuple(_tax(tax, money) for tax in taxes),
         subtotal=Amount(money, int(row["subtotal"])),
         tax_total=Amount(money, int(row["tax_total"])),
+        discounts=tuple(discounts),
     )
     invoice = Invoice(
         invoice_id=row["invoice_id"],
@@ -403,6 +419,7 @@ def _line(row: asyncpg.Record, money: Asset) -> Line:
         price_id=row["price_id"],
         subscription_item_id=row["subscription_item_id"],
         tax_position=row["tax_position"],
+        off=int(row["discount"]),
     )
 
 

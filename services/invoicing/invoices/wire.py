@@ -89,6 +89,14 @@ def render_draft(draft: Draft) -> pb.Invoice:
         currency=draft.total.asset.code,
         subtotal=draft.subtotal.value,
         taxes=[render_tax(tax) for tax in draft.taxes],
+        discounts=[
+            pb.InvoiceDiscount(
+                coupon_code=one.code, description=one.description, amount=one.amount.value
+            )
+            for one in draft.discounts
+            if not one.on_lines
+        ],
+        discount_total=draft.discount_total.value,
         total=draft.total.value,
         amount_due=draft.total.value,
         balance_applied="0",
@@ -148,6 +156,7 @@ def render_line(line: Line) -> pb.InvoiceLine:
         price_id=str(line.price_id or ""),
         subscription_item_id=str(line.subscription_item_id or ""),
         exact_cost=line.exact_cost,
+        discount=line.discount.value,
     )
     if line.service is not None:
         message.service_period.CopyFrom(render_interval(line.service))

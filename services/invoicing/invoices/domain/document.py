@@ -8,8 +8,10 @@ from datetime import datetime, timedelta
 from enum import Enum
 from uuid import UUID
 
+from invoicing.coupons.domain import HeldCoupon
 from invoicing.customers.domain import Customer
 from invoicing.invoices.domain.charge import BilledSource, Charge, SourceKey, SourceKind
+from invoicing.invoices.domain.discount import Discount, discount_charges, discount_lines
 from invoicing.invoices.domain.line import Consumption, Line, LineKind, bill
 from invoicing.sellers.domain import Seller
 from invoicing.taxes.domain import Tax, Taxable, TaxRate, describe, find_rate, tax_document
@@ -59,18 +61,25 @@ class Draft:
     taxes: tuple[Tax, ...]
     subtotal: Amount
     tax_total: Amount
+    discounts: tuple[Discount, ...] = ()
     # What is billed by it, with the minor units asked for each; also of charges without a line.
     sources: tuple[BilledSource, ...] = ()
 
     @property
+    def discount_total(self) -> Amount:
+        """What coupons take off the lines, those apart that are in the lines' amounts."""
+        taken = sum(one.amount.atoms for one in self.discounts if not one.on_lines)
+        return Amount(self.subtotal.asset, taken)
+
+    @property
     def balance_given(self) -> Amount:
         """Where deductions exceed what is due, the rest goes to the customer's balance (INV-6)."""
-        sum_ = self.subtotal + self.tax_total
+        sum_ = self.subtotal - self.discount_total + self.tax_total
         return Amount(sum_.asset, max(-sum_.atoms, 0))
 
     @property
     def total(self) -> Amount:
-        return self.subtotal + self.tax_total + self.balance_given
+        return self.subtotal - self.discount_total + self.tax_total + self.balance_given
 
     @property
     def says_something(self) -> bool:
@@ -84,42 +93,55 @@ def draft_of(
     consumptions: Mapping[SourceKey, Consumption],
     billed: Sequence[BilledSource],
     rates: Sequence[TaxRate],
+    coupons: Sequence[HeldCoupon] = (),
 ) -> Draft:
     """The document that charges make. Pure: the same inputs give the same document."""
     money = currency(customer.currency)
+    offs, discounts = discount_charges(charges, consumptions, coupons, money)
     lines: list[Line] = []
-    sources: list[BilledSource] = []
+    of: list[Charge] = []  # the charge of each line
     for charge in charges:
-        made = bill(charge, money, consumptions.get(charge.key), _deducted(charge, billed))
-        asked = sum(line.amount.atoms for line in made)
-        sources.append(BilledSource(charge.key, charge.service.end, asked))
-        lines += [line for line in made if not line.is_empty]
-    document = compose(InvoiceKind.SUBSCRIPTION, customer, lines, rates)
+        deducted = _deducted(charge, billed)
+        made = bill(charge, money, consumptions.get(charge.key), deducted, offs.get(charge.key, ()))
+        shown = [line for line in made if not line.is_empty]
+        lines += shown
+        of += [charge] * len(shown)
+    plans = {one.item.subscription_item_id: one.subscription.plan_code for one in charges}
+    lines, taken = discount_lines(
+        lines, coupons, lambda line: plans.get(line.subscription_item_id or UUID(int=0), "")
+    )
+    asked = dict.fromkeys((charge.key for charge in charges), 0)
+    for charge, line in zip(of, lines, strict=True):
+        asked[charge.key] += line.net.atoms
+    sources = (BilledSource(one.key, one.service.end, asked[one.key]) for one in charges)
+    document = compose(InvoiceKind.SUBSCRIPTION, customer, lines, rates, (*discounts, *taken))
     return replace(document, period=_period(charges), sources=tuple(sources))
 
 
 def compose(
-    kind: InvoiceKind, customer: Customer, lines: Sequence[Line], rates: Sequence[TaxRate]
+    kind: InvoiceKind,
+    customer: Customer,
+    lines: Sequence[Line],
+    rates: Sequence[TaxRate],
+    discounts: Sequence[Discount] = (),
 ) -> Draft:
     """Subtotal and taxes of lines; both count what is due of them, in whole minor units."""
     money = currency(customer.currency)
     subtotal = Amount(money, sum(line.amount.atoms for line in lines))
     parts = [
-        Taxable(line.tax_category, line.amount, line.supply_time)
-        for line in lines
-        if line.amount.atoms
+        Taxable(line.tax_category, line.net, line.supply_time) for line in lines if line.net.atoms
     ]
     taxes = tax_document(money, customer.country, parts, rates)
     tax_total = Amount(money, sum(tax.amount.atoms for tax in taxes))
     placed = tuple(_with_tax(line, customer.country, taxes, rates) for line in lines)
-    return Draft(kind, customer, None, placed, taxes, subtotal, tax_total)
+    return Draft(kind, customer, None, placed, taxes, subtotal, tax_total, tuple(discounts))
 
 
 def _with_tax(line: Line, country: str, taxes: Sequence[Tax], rates: Sequence[TaxRate]) -> Line:
     """The line, saying which tax of the document is on it."""
     rate = find_rate(rates, country, line.tax_category, line.supply_time)
     position = None
-    if rate is not None and line.amount.atoms:
+    if rate is not None and line.net.atoms:
         of = (describe(rate.name, rate.rate), rate.category, rate.rate)
         keys = [(tax.description, tax.category, tax.rate) for tax in taxes]
         position = keys.index(of)

@@ -17,7 +17,10 @@ from kernel.currency import is_currency
 from kernel.errors import InvalidValue
 from kernel.money import Amount, Asset, Exact, format_decimal, round_to_atoms
 from kernel.period import Period
-from rating import Component, Price, State, close, exact, number_text
+from rating import Component, Price, State, close, exact, minimum_due, number_text
+from rating.breakdown import rate
+from rating.components import Breakdown
+from rating.margin import Closing
 from rating.price import Graduated, Volume
 
 
@@ -64,6 +67,16 @@ class Line:
     price_id: UUID | None = None
     subscription_item_id: UUID | None = None
     tax_position: int | None = None  # of the document's tax that is on it
+    off: int = 0  # minor units of the amount that coupons on the document take off
+
+    @property
+    def discount(self) -> Amount:
+        return Amount(self.amount.asset, self.off)
+
+    @property
+    def net(self) -> Amount:
+        """What is taxed and asked for."""
+        return self.amount - self.discount
 
     @property
     def is_empty(self) -> bool:
@@ -80,24 +93,61 @@ class Consumption:
     asset: Asset  # of the price, with the scale that wallets keep it at
 
 
+@dataclass(frozen=True, slots=True)
+class Off:
+    """What a coupon takes off the exact cost of a charge, and what it is called."""
+
+    name: str
+    cost: Fraction
+
+
 def bill(
-    charge: Charge, currency: Asset, consumption: Consumption | None, deducted: int = 0
+    charge: Charge,
+    currency: Asset,
+    consumption: Consumption | None,
+    deducted: int = 0,
+    offs: Sequence[Off] = (),
 ) -> list[Line]:
     """The lines of a charge, the line of the charge itself first.
 
-    `consumption` is there for usage; `deducted` is what earlier deductions took of the same bill.
+    `consumption` is there for usage; `deducted` is what earlier deductions took of the same bill;
+    `offs` come off before a price's maximum and minimum.
     """
     if charge.billed is not None:
         return [_deduction(charge, currency, charge.billed.amount, deducted)]
     if charge.is_usage:
         assert consumption is not None
-        return _usage(charge, currency, consumption)
-    return [_fee(charge, currency)]
+        return _usage(charge, currency, consumption, offs)
+    return [_fee(charge, currency, offs)]
 
 
-def _fee(charge: Charge, currency: Asset) -> Line:
+def base_cost(charge: Charge, consumption: Consumption | None) -> Fraction:
+    """The exact cost of a charge before discounts, its price's maximum and minimum."""
+    if not charge.is_usage:
+        return fee(charge.item, charge.share).cost
+    assert consumption is not None
+    state = replace(consumption.state, share=exact(charge.share))
+    return rate(replace(charge.item.price.pricing, maximum=None), state).cost
+
+
+def _close(price: Price, state: State, charged: Fraction, offs: Sequence[Off]) -> Closing:
+    """The end of a period: discounts, then the maximum, then the minimum (§8.3 steps 2 and 3)."""
+    if not offs:
+        return close(price, state, charged)
+    rated = rate(replace(price, maximum=None), state)
+    parts = [*rated.components, *(Component(off.name, exact(-off.cost)) for off in offs)]
+    cost = rated.cost - sum((off.cost for off in offs), Fraction(0))
+    if price.maximum is not None and cost > Fraction(price.maximum):
+        parts.append(Component("maximum", exact(Fraction(price.maximum) - cost)))
+        cost = Fraction(price.maximum)
+    minimum = minimum_due(price, state, cost)
+    return Closing(Breakdown(price.asset, tuple(parts)), cost, minimum, charged)
+
+
+def _fee(charge: Charge, currency: Asset, offs: Sequence[Off]) -> Line:
     breakdown = fee(charge.item, charge.share)
-    cost = _rounded(currency, breakdown.cost)
+    exact_cost = breakdown.cost - sum((off.cost for off in offs), Fraction(0))
+    cost = _rounded(currency, exact_cost)
     is_seat = charge.item.price.kind is PriceKind.SEAT
     line = _line(charge, LineKind.SEAT if is_seat else LineKind.FIXED, cost, currency)
     full = fee(charge.item, Fraction(1)).cost
@@ -112,17 +162,19 @@ def _fee(charge: Charge, currency: Asset) -> Line:
     return replace(
         line,
         quantity=quantity,
-        exact_cost=number_text(breakdown.cost),
-        details=tuple(details),
+        exact_cost=number_text(exact_cost),
+        details=(*details, *(Detail(off.name, "", "", number_text(-off.cost)) for off in offs)),
     )
 
 
-def _usage(charge: Charge, currency: Asset, consumption: Consumption) -> list[Line]:
+def _usage(
+    charge: Charge, currency: Asset, consumption: Consumption, offs: Sequence[Off]
+) -> list[Line]:
     price = charge.item.price.pricing
     if price.asset != consumption.asset.code:
         raise InvalidValue("asset", f"{consumption.asset.code} was charged for {price.asset}")
     state = replace(consumption.state, share=exact(charge.share))
-    closing = close(price, state, consumption.charged)
+    closing = _close(price, state, consumption.charged, offs)
     paid_in_money = is_currency(price.asset)
     asset = currency if paid_in_money else consumption.asset
     cost = _rounded(asset, closing.cost)
