@@ -126,7 +126,7 @@ def _finding(payment: Mapping[str, Any], amount: Amount) -> Finding | None:
             return Finding.DECLINED
         case "created":
             asks = amount.asset.code == "INR" and amount.atoms > APPROVAL_ABOVE_PAISE
-            waits = asks and payment.get("method") in _APPROVED_BY_CUSTOMERS
+            waits = asks and text(payment, "method") in _APPROVED_BY_CUSTOMERS
             return Finding.NEEDS_ACTION if waits else Finding.PENDING
         case "refunded":
             # What was never captured was given up by Razorpay; what was captured did succeed, and
