@@ -30,6 +30,7 @@ COMMANDS = (
     ("demo", "tollgate_cli.demo.command", "demo"),
     ("replay", "tollgate_cli.replay.command", "replay_file"),
     ("rate", "tollgate_cli.rate", "rate"),
+    ("catalog", "tollgate_cli.catalog", "catalog"),
     ("verify", "tollgate_cli.verifying", "verify_tenant"),
 )
 

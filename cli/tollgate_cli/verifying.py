@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tollgate_cli import screen
-from tollgate_cli.installation import Installation, SuiteFailed
-from tollgate_cli.supervisor import SERVICES
+from tollgate_cli.connecting import find_endpoints, find_key
+from tollgate_cli.installation import SuiteFailed
 from tollgate_cli.verify import Findings, verify
 from tollgate_sdk import Endpoints, Tollgate, TollgateError
 
 DISAGREES = 1  # exit code: it was looked at and something is wrong
 UNDECIDED = 2  # exit code: it could not be looked at
-API_KEY_VARIABLE = "TOLLGATE_API_KEY"
 
 
 def verify_tenant(
@@ -36,8 +34,7 @@ def verify_tenant(
     Exit code 0: all agrees. 1: something does not. 2: it could not be looked at.
     """
     try:
-        where = _parse(endpoints) if endpoints else _read_endpoints(Installation(folder))
-        key = os.environ.get(API_KEY_VARIABLE) or _read_key(Installation(folder))
+        where, key = find_endpoints(folder, endpoints), find_key(folder)
         findings = asyncio.run(_verify(where, key))
     except (SuiteFailed, TollgateError) as error:
         screen.told.print(f"{error}.", style="red", highlight=False)
@@ -70,27 +67,3 @@ def _print(findings: Findings) -> None:
         screen.output.print(f"not as it must be: {sentence}", style="red", highlight=False)
     if findings.clean:
         screen.output.print("Every balance and every charge agrees.", style="green")
-
-
-def _parse(text: str) -> Endpoints:
-    pairs = dict(pair.strip().partition("=")[::2] for pair in text.split(","))
-    wrong = [name for name, address in pairs.items() if name not in SERVICES or not address]
-    if wrong:
-        raise SuiteFailed(f"--endpoints: {wrong[0]!r} is not one of {', '.join(SERVICES)}")
-    return Endpoints(**{name: pairs.get(name, "127.0.0.1:9") for name in SERVICES})
-
-
-def _read_endpoints(installation: Installation) -> Endpoints:
-    state = installation.read_state()
-    if state is None:
-        raise SuiteFailed("nothing is running here; `tollgate up` starts it")
-    return Endpoints(**{name: state["endpoints"].get(name, "") for name in SERVICES})
-
-
-def _read_key(installation: Installation) -> str:
-    try:
-        return installation.api_key_file.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise SuiteFailed(
-            f"there is no API key; set {API_KEY_VARIABLE} to one of the tenant's"
-        ) from error

@@ -19,8 +19,11 @@ import tenacity
 from tollgate.gateway.v1 import payment_service_pb2_grpc as payments
 from tollgate.identity.v1 import identity_service_pb2_grpc as identities
 from tollgate.invoicing.v1 import catalog_pb2_grpc as catalogs
+from tollgate.invoicing.v1 import coupon_pb2_grpc as coupons
+from tollgate.invoicing.v1 import credit_note_pb2_grpc as credit_notes
 from tollgate.invoicing.v1 import customer_pb2_grpc as customers
 from tollgate.invoicing.v1 import invoice_pb2_grpc as invoices
+from tollgate.invoicing.v1 import received_payment_pb2_grpc as received_payments
 from tollgate.invoicing.v1 import subscription_pb2_grpc as subscriptions
 from tollgate.metering.v1 import event_pb2_grpc as events
 from tollgate.metering.v1 import gate_pb2
@@ -103,6 +106,9 @@ class Tollgate:
         self.catalog = catalogs.CatalogServiceStub(invoicing)
         self.subscriptions = subscriptions.SubscriptionServiceStub(invoicing)
         self.invoices = invoices.InvoiceServiceStub(invoicing)
+        self.received_payments = received_payments.ReceivedPaymentServiceStub(invoicing)
+        self.credit_notes = credit_notes.CreditNoteServiceStub(invoicing)
+        self.coupons = coupons.CouponServiceStub(invoicing)
         self.taxes = invoices.TaxServiceStub(invoicing)
         self.sellers = invoices.SellerServiceStub(invoicing)
         self.provider_accounts = payments.ProviderAccountServiceStub(gateway)

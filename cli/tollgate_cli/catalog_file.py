@@ -1,0 +1,189 @@
+"""The catalog as one YAML file: plans and coupons, every number as text, defaults left out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from kernel.errors import InvalidValue
+from tollgate.invoicing.v1 import catalog_pb2, coupon_pb2
+
+# The values of enums as people write them: without the name of their enum.
+PREFIXES = {
+    "PriceKind": "PRICE_KIND_",
+    "Settlement": "SETTLEMENT_",
+    "BillingTiming": "BILLING_TIMING_",
+    "IntervalUnit": "INTERVAL_UNIT_",
+    "CouponDuration": "COUPON_DURATION_",
+}
+# What an installation adds to what was stated.
+ASSIGNED = {
+    "Plan": ("version", "state", "create_time", "publish_time"),
+    "PlanPrice": ("price_id",),
+    "Coupon": ("redemptions", "archived", "create_time"),
+}
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What is sold, as it is stated: plans and coupons by code."""
+
+    plans: Mapping[str, catalog_pb2.Plan]
+    coupons: Mapping[str, coupon_pb2.Coupon]
+
+
+def stated_plan(plan: catalog_pb2.Plan) -> catalog_pb2.Plan:
+    """A plan without what an installation assigned, its defaults filled in."""
+    stated = catalog_pb2.Plan()
+    stated.CopyFrom(plan)
+    _clear(stated)
+    stated.interval.count = stated.interval.count or 1
+    stated.interval.unit = stated.interval.unit or catalog_pb2.INTERVAL_UNIT_MONTH
+    for price in stated.prices:
+        _clear(price)
+        usage = price.kind == catalog_pb2.PRICE_KIND_USAGE
+        arrears, advance = catalog_pb2.BILLING_TIMING_ARREARS, catalog_pb2.BILLING_TIMING_ADVANCE
+        price.timing = price.timing or (arrears if usage else advance)
+        price.settlement = price.settlement or catalog_pb2.SETTLEMENT_INVOICE
+        price.tax_category = price.tax_category or "standard"
+    return stated
+
+
+def stated_coupon(coupon: coupon_pb2.Coupon) -> coupon_pb2.Coupon:
+    """A coupon without what an installation counted."""
+    stated = coupon_pb2.Coupon()
+    stated.CopyFrom(coupon)
+    _clear(stated)
+    stated.duration = stated.duration or coupon_pb2.COUPON_DURATION_ONCE
+    return stated
+
+
+def _clear(message: Message) -> None:
+    for field in ASSIGNED[message.DESCRIPTOR.name]:
+        message.ClearField(field)
+
+
+def write(catalog: Catalog) -> str:
+    """The file. The same catalog gives the same text."""
+    return _text(
+        {
+            "plans": [_document(plan) for _, plan in sorted(catalog.plans.items())],
+            "coupons": [_document(coupon) for _, coupon in sorted(catalog.coupons.items())],
+        }
+    )
+
+
+def read(text: str) -> Catalog:
+    """The catalog of a file. Raises InvalidValue naming what is wrong and where."""
+    try:
+        # Every scalar stays text, so that 0.1 is a tenth and never a binary float.
+        document = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - it makes text alone
+    except yaml.YAMLError as error:
+        raise InvalidValue("file", "is not YAML: " + " ".join(str(error).split())) from error
+    if not isinstance(document, dict):
+        raise InvalidValue("file", "holds no plans and coupons")
+    unknown = sorted(set(document) - {"plans", "coupons"})
+    if unknown:
+        raise InvalidValue(unknown[0], "is not known; a catalog has plans and coupons")
+    plans = [
+        stated_plan(_parse(each, catalog_pb2.Plan(), field))
+        for field, each in _listed(document, "plans")
+    ]
+    coupons = [
+        stated_coupon(_parse(each, coupon_pb2.Coupon(), field))
+        for field, each in _listed(document, "coupons")
+    ]
+    return Catalog(_by_code(plans, "plans"), _by_code(coupons, "coupons"))
+
+
+def compare(present: Message | None, wanted: Message) -> str:
+    """What would change, as a unified diff; empty where nothing does."""
+    before = "" if present is None else _text(_document(present))
+    lines = difflib.unified_diff(
+        before.splitlines(), _text(_document(wanted)).splitlines(), "present", "file", lineterm=""
+    )
+    return "\n".join(lines)
+
+
+def _listed(document: Mapping[str, Any], name: str) -> Iterable[tuple[str, Any]]:
+    values = document.get(name) or []
+    if not isinstance(values, list):
+        raise InvalidValue(name, "is not a list")
+    return [(f"{name}[{index}]", value) for index, value in enumerate(values)]
+
+
+def _by_code(messages: Iterable[Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for message in messages:
+        if message.code in found:
+            raise InvalidValue(name, f"{message.code!r} is there twice")
+        found[message.code] = message
+    return found
+
+
+def _parse(value: Any, message: Any, field: str) -> Any:
+    try:
+        json_format.ParseDict(_typed(value, message.DESCRIPTOR, field), message)
+    except json_format.ParseError as error:
+        raise InvalidValue(field, " ".join(str(error).split())) from error
+    return message
+
+
+def _typed(value: Any, descriptor: Descriptor, field: str) -> Any:
+    """A document of texts as the message's own: enums by their full names, flags as flags."""
+    if not isinstance(value, dict):
+        raise InvalidValue(field, f"is not a {descriptor.name}")
+    fields = descriptor.fields_by_name
+    return {
+        name: _typed_field(one, fields[name], f"{field}.{name}") if name in fields else one
+        for name, one in value.items()
+    }
+
+
+def _typed_field(value: Any, field: FieldDescriptor, path: str) -> Any:
+    if isinstance(value, list):
+        return [_typed_field(one, field, f"{path}[{index}]") for index, one in enumerate(value)]
+    if field.message_type is not None:
+        if field.message_type.GetOptions().map_entry or field.message_type.name == "Timestamp":
+            return value
+        return _typed(value, field.message_type, path)
+    if field.enum_type is not None and isinstance(value, str):
+        return PREFIXES.get(field.enum_type.name, "") + value
+    if field.type == FieldDescriptor.TYPE_BOOL:
+        return {"true": True, "false": False}.get(value, value)
+    return value
+
+
+def _document(message: Message) -> dict[str, Any]:
+    document = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    descriptor: Any = message.DESCRIPTOR
+    return _shortened(document, descriptor)
+
+
+def _shortened(document: dict[str, Any], descriptor: Descriptor) -> dict[str, Any]:
+    found = {}
+    for name, value in document.items():
+        field = descriptor.fields_by_name[name]
+        values = value if isinstance(value, list) else [value]
+        if field.enum_type is not None:
+            prefix = PREFIXES.get(field.enum_type.name, "")
+            values = [one.removeprefix(prefix) for one in values]
+        elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            values = [
+                _shortened(one, field.message_type) if isinstance(one, dict) else one
+                for one in values
+            ]
+        found[name] = values if isinstance(value, list) else values[0]
+    return found
+
+
+def _text(document: dict[str, Any]) -> str:
+    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
+    return text
