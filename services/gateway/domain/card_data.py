@@ -60,13 +60,19 @@ def refuse_card_data(fields: Mapping[str, str]) -> None:
             raise CardDataRefused(field)
 
 
-def scrub(text: str) -> str:
-    """The text with every card number in it replaced; the same text where there is none."""
+def scrub(text: str, known: frozenset[str] = frozenset()) -> str:
+    """The text with every card number in it replaced; the same text where there is none.
+
+    `known` are ids of providers' objects, of which some read as card numbers and are none.
+    """
     if not holds_card_data(text):
         return text
     plain = _plain(text)
     for form in (_TOGETHER, _GROUPED):
-        plain = form.sub(lambda found: SCRUBBED if _is_card(found[0]) else found[0], plain)
+        plain = form.sub(
+            lambda found: SCRUBBED if _is_card(found[0]) and found[0] not in known else found[0],
+            plain,
+        )
     return plain
 
 

@@ -6,17 +6,20 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from gateway.providers import chargebee, paddle, razorpay, sandbox
+from gateway.providers import adyen, chargebee, gocardless, paddle, razorpay, sandbox, stripe
 from gateway.providers.plan import Provider
 from kernel.errors import InvalidValue
 
 PROVIDERS: Mapping[str, Provider] = {
     each.name: each
     for each in (
+        adyen.PROVIDER,
         chargebee.PROVIDER,
+        gocardless.PROVIDER,
         paddle.PROVIDER,
         razorpay.PROVIDER,
         sandbox.PROVIDER,
+        stripe.PROVIDER,
     )
 }
 
