@@ -16,6 +16,7 @@ from gateway.providers.chargebee import pages as chargebee_pages
 from gateway.providers.chargebee import payments as chargebee_payments
 from gateway.providers.chargebee import refunds as chargebee_refunds
 from gateway.providers.chargebee.answers import FINDINGS as CHARGEBEE_FINDINGS
+from gateway.providers.chargebee.answers import GATEWAY_DECLINES
 from gateway.providers.commands import About, CustomerMethods, SessionMode, Since
 from gateway.providers.paddle import customers as paddle_customers
 from gateway.providers.paddle import lists as paddle_lists
@@ -299,6 +300,7 @@ def test_chargebees_client_would_write_our_forms_the_same_way() -> None:
 def test_chargebees_states_and_kinds_are_those_that_its_client_knows() -> None:
     models = pytest.importorskip("chargebee.models", reason="the vendor's client is not installed")
     assert set(CHARGEBEE_FINDINGS) == {each.value for each in models.Transaction.Status}
+    assert set(GATEWAY_DECLINES) <= {each.value for each in models.enums.Gateway}
     kinds = {each.value for each in models.enums.EventType}
     read = {"payment_initiated", "payment_succeeded", "payment_failed", "payment_refunded"}
     read |= {"refund_initiated", "authorization_succeeded", "authorization_voided"}

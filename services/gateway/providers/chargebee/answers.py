@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.domain.currency import from_provider_units
 from gateway.domain.outcome import DeclineClass, Finding, Outcome, classify
+from gateway.providers.adyen.answers import DECLINES as ADYEN_DECLINES
 from gateway.providers.commands import (
     About,
     Delivery,
@@ -20,6 +21,7 @@ from gateway.providers.commands import (
     Reading,
     StoredMethod,
 )
+from gateway.providers.gocardless.answers import DECLINES as GOCARDLESS_DECLINES
 from gateway.providers.parsing import (
     content_of,
     fields,
@@ -32,6 +34,7 @@ from gateway.providers.parsing import (
 )
 from gateway.providers.plan import Answer, Reply, read_failure, rejected
 from gateway.providers.razorpay.answers import DECLINES as RAZORPAY_DECLINES
+from gateway.providers.stripe.answers import DECLINES as STRIPE_DECLINES
 from kernel.currency import MINOR_DIGITS
 from kernel.money import Amount
 
@@ -46,7 +49,12 @@ FINDINGS = {
 }
 
 # Codes are those of the gateway behind Chargebee; gateways that are not here have no table.
-GATEWAY_DECLINES: dict[str, Mapping[str, DeclineClass]] = {"razorpay": RAZORPAY_DECLINES}
+GATEWAY_DECLINES: dict[str, Mapping[str, DeclineClass]] = {
+    "adyen": ADYEN_DECLINES,
+    "gocardless": GOCARDLESS_DECLINES,
+    "razorpay": RAZORPAY_DECLINES,
+    "stripe": STRIPE_DECLINES,
+}
 
 _PAYMENT_KINDS = frozenset(
     {"payment_initiated", "payment_succeeded", "payment_failed", "authorization_succeeded"}
