@@ -19,6 +19,7 @@ from invoicing.invoices.operations import UsageReader
 from invoicing.invoices.rpc import InvoiceServicer
 from invoicing.payments.rpc import ReceivedPaymentServicer
 from invoicing.recharges.operations import RechargeStarts
+from invoicing.refunds.jobs import RefundSender
 from invoicing.runs.jobs import BillingWorker, SelfBilling
 from invoicing.sellers.rpc import SellerServicer
 from invoicing.subscriptions.rpc import SubscriptionServicer
@@ -41,6 +42,7 @@ PAYMENT_KINDS = (
     "payment.reversed",
     "payment.unknown",
 )
+REFUND_KINDS = ("refund.succeeded", "refund.failed", "refund.reversed")
 
 
 @asynccontextmanager
@@ -53,6 +55,7 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
     listener = PaymentListener(database, platform.clocks)
     recharges = RechargeStarts(database, peers, platform.clocks, issued=collector.wake)
     worker = BillingWorker(database, reader, settings.billing_parallelism, issued=collector.wake)
+    refunds = RefundSender(database, peers)
     scheduler = SelfBilling(database, platform.clocks, settings.grace_seconds)
     consumer = Consumer(
         platform,
@@ -60,8 +63,10 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
         {
             "wallet.recharge_due": recharges.on_recharge_due,
             **dict.fromkeys(PAYMENT_KINDS, listener.on_payment_changed),
+            **dict.fromkeys(REFUND_KINDS, refunds.on_refund_changed),
         },
-        ignored=["wallet.balance_low"],
+        # Reserved payments are somebody else's: invoices are collected at once.
+        ignored=["wallet.balance_low", "payment.authorized", "payment.canceled"],
     )
     served = (
         (CustomerServicer(database), customer_pb2, "CustomerService"),
@@ -85,6 +90,7 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
             Job("billing", worker.run),
             Job("self_billing", scheduler.run),
             Job("collection", collector.run),
+            Job("refunds", refunds.run),
         ],
     )
 

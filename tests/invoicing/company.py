@@ -51,6 +51,7 @@ class Company(Books):
         self.grants = ledger_service_pb2_grpc.GrantServiceStub(channels["wallet"])
         self.methods = payment_service_pb2_grpc.PaymentMethodServiceStub(channels["gateway"])
         self.accounts = payment_service_pb2_grpc.ProviderAccountServiceStub(channels["gateway"])
+        self.refunds = payment_service_pb2_grpc.RefundServiceStub(channels["gateway"])
         self.payments = payment_service_pb2_grpc.PaymentServiceStub(channels["gateway"])
 
     async def advance(self, instant: Timestamp) -> None:

@@ -28,6 +28,8 @@ from kernel.money import Amount, Asset
 from tests.invoicing.company import Company
 from tests.invoicing.support import Books, at, crediting, fixed
 from tests.support.databases import FreshDatabase
+from tests.support.waiting import until
+from tollgate.gateway.v1 import payment_service_pb2
 from tollgate.invoicing.v1 import credit_note_pb2, invoice_pb2
 
 claims = settings(derandomize=True, deadline=None, database=None, max_examples=150)
@@ -223,6 +225,73 @@ async def test_what_is_credited_is_not_given_back_again_at_the_end(company: Comp
     assert await company.balance() == {"USD": "20.5"}
     rest = await company.credit(first.invoice_id)
     assert (rest.total, await company.balance()) == ("10.5", {"USD": "31"})
+
+
+async def test_money_is_sent_back_at_most_once_and_what_is_not_stays_the_customers(
+    company: Company,
+) -> None:
+    await company.customer()
+    await company.payment_method()
+    owed = await company.one_off("100")
+
+    async def paid() -> bool:
+        return (await company.invoice(owed.invoice_id)).state == PAID
+
+    await until(paid, what="the payment", seconds_max=60)
+
+    async def settled(note: credit_note_pb2.CreditNote) -> credit_note_pb2.CreditNote | None:
+        answer = await company.call(
+            company.notes.GetCreditNote,
+            credit_note_pb2.GetCreditNoteRequest(credit_note_id=note.credit_note_id),
+        )
+        found: credit_note_pb2.CreditNote = answer.credit_note
+        moving = (
+            credit_note_pb2.CREDIT_REFUND_STATE_REQUESTED,
+            credit_note_pb2.CREDIT_REFUND_STATE_PENDING,
+        )
+        return None if found.refund_state in moving else found
+
+    def back(amount: str) -> list[credit_note_pb2.CreditPart]:
+        destination = credit_note_pb2.CREDIT_DESTINATION_REFUND
+        return [credit_note_pb2.CreditPart(destination=destination, amount=amount)]
+
+    note = await company.credit(owed.invoice_id, {0: "30"}, parts=back("30"))
+    assert (note.refund_amount, note.balance_given) == ("30", "0")
+    sent = await until(lambda: settled(note), what="the refund", seconds_max=60)
+    assert sent is not None
+    assert sent.refund_state == credit_note_pb2.CREDIT_REFUND_STATE_SUCCEEDED
+    got = await company.call(
+        company.refunds.GetRefund, payment_service_pb2.GetRefundRequest(refund_id=sent.refund_id)
+    )
+    assert (got.refund.amount.value, got.refund.payment_id) == (
+        "30",
+        (await company.invoice(owed.invoice_id)).payment_id,
+    )
+    # Somebody else sent the rest back: the gateway refuses, and the customer keeps it with us.
+    await company.call(
+        company.refunds.CreateRefund,
+        payment_service_pb2.CreateRefundRequest(payment_id=got.refund.payment_id),
+    )
+    late = await company.credit(owed.invoice_id, {0: "20"}, parts=back("20"))
+    kept = await until(lambda: settled(late), what="the refusal", seconds_max=60)
+    assert kept is not None
+    assert kept.refund_state == credit_note_pb2.CREDIT_REFUND_STATE_FAILED
+    assert await company.balance() == {"USD": "20"}
+
+
+async def test_no_more_is_sent_back_than_came_through_the_gateway(books: Books) -> None:
+    await books.customer()
+    owed = await books.one_off("100")
+    await books.pay("100")
+    parts = [
+        credit_note_pb2.CreditPart(
+            destination=credit_note_pb2.CREDIT_DESTINATION_REFUND, amount="100"
+        )
+    ]
+    refusal = await books.refused(
+        books.notes.CreateCreditNote, crediting(owed.invoice_id, parts=parts)
+    )
+    assert (refusal.reason, refusal.facts["refundable"]) == ("REFUND_ABOVE_PAID", "0")
 
 
 async def test_the_pdf_of_a_note_says_what_it_takes_back(books: Books) -> None:

@@ -65,6 +65,7 @@ class Destination(Enum):
 
     CUSTOMER_BALANCE = "CUSTOMER_BALANCE"
     OUT_OF_BAND = "OUT_OF_BAND"
+    REFUND = "REFUND"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,7 @@ class CreditNote:
     amount_offset: Amount
     balance_given: Amount
     out_of_band: Amount
+    refund_amount: Amount
     issue_time: datetime
     seller: Seller
     customer: Customer

@@ -31,6 +31,8 @@ from invoicing.invoices.store import (
     take_number,
 )
 from invoicing.payments.store import add_to_balance
+from invoicing.refunds.domain import CreditRefund, check_refund
+from invoicing.refunds.store import insert_refund, sum_refunded
 from invoicing.sellers.domain import UNSTATED
 from invoicing.sellers.store import find_seller
 from kernel.errors import NotFound
@@ -73,6 +75,8 @@ async def create_note(
     draft = await _draft(tx, tenant_id, stored.invoice, asked)
     invoice, rest = offset(stored.invoice, draft.total)
     given = split_rest(rest, parts(rest.asset))
+    refunded = await sum_refunded(tx, tenant_id, invoice_id)
+    check_refund(stored.invoice, stored.collection, refunded, given[Destination.REFUND])
     await _save(tx, tenant_id, stored, invoice)
     await add_to_balance(tx, tenant_id, customer_id, given[Destination.CUSTOMER_BALANCE])
     seller = await find_seller(tx, tenant_id) or UNSTATED
@@ -92,11 +96,25 @@ async def create_note(
         amount_offset=draft.total - rest,
         balance_given=given[Destination.CUSTOMER_BALANCE],
         out_of_band=given[Destination.OUT_OF_BAND],
+        refund_amount=given[Destination.REFUND],
         issue_time=issued,
         seller=seller,
         customer=invoice.draft.customer,
     )
     await store.insert_note(tx, tenant_id, note)
+    if note.refund_amount.atoms:
+        await insert_refund(
+            tx,
+            tenant_id,
+            CreditRefund(
+                credit_note_id=note.credit_note_id,
+                invoice_id=invoice_id,
+                customer_id=customer_id,
+                payment_id=stored.collection.payment_id,
+                note_number=note.number,
+                amount=note.refund_amount,
+            ),
+        )
     return note
 
 

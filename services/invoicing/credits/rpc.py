@@ -19,6 +19,7 @@ from invoicing.credits.wire import (
 from invoicing.customers.wire import parse_customer_id
 from invoicing.documents.operations import Documents
 from invoicing.operations import once
+from invoicing.refunds.store import list_refunds
 from tollgate.invoicing.v1 import credit_note_pb2 as pb
 
 
@@ -47,7 +48,9 @@ class CreditNoteServicer:
                 memo,
                 call.now,
             )
-            return pb.CreateCreditNoteResponse(credit_note=render_note(note))
+            refunds = await list_refunds(tx, call.tenant_id, [note.credit_note_id])
+            rendered = render_note(note, refunds.get(note.credit_note_id))
+            return pb.CreateCreditNoteResponse(credit_note=rendered)
 
         return await once(
             self._database,
@@ -74,7 +77,8 @@ class CreditNoteServicer:
         credit_note_id = parse_uuid(request.credit_note_id, "credit_note_id")
         async with self._database.transaction(call.tenant_id) as tx:
             note = await get_note(tx, call.tenant_id, credit_note_id)
-        return pb.GetCreditNoteResponse(credit_note=render_note(note))
+            refunds = await list_refunds(tx, call.tenant_id, [credit_note_id])
+        return pb.GetCreditNoteResponse(credit_note=render_note(note, refunds.get(credit_note_id)))
 
     async def ListCreditNotes(
         self, request: pb.ListCreditNotesRequest, call: Call
@@ -87,7 +91,9 @@ class CreditNoteServicer:
             found = await store.list_notes(
                 tx, call.tenant_id, customer_id, invoice_id, before, page.size + 1
             )
-        shown = [render_note(note) for note in found[: page.size]]
+            ids = [note.credit_note_id for note in found]
+            refunds = await list_refunds(tx, call.tenant_id, ids)
+        shown = [render_note(note, refunds.get(note.credit_note_id)) for note in found[: page.size]]
         more = len(found) > page.size
         return pb.ListCreditNotesResponse(
             credit_notes=shown,

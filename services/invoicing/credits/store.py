@@ -55,9 +55,10 @@ async def insert_note(tx: Connection, tenant_id: UUID, note: CreditNote) -> None
     await tx.execute(
         "INSERT INTO credit_note (tenant_id, credit_note_id, invoice_id, customer_id, series,"
         " series_number, number, reason, memo, currency, scale, subtotal, tax_total, total,"
-        " amount_offset, balance_given, out_of_band, issue_time, invoice_number, seller, buyer)"
+        " amount_offset, balance_given, out_of_band, issue_time, invoice_number, seller, buyer,"
+        " refund_amount)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,"
-        " $19, $20::jsonb, $21::jsonb)",
+        " $19, $20::jsonb, $21::jsonb, $22)",
         tenant_id,
         note.credit_note_id,
         note.invoice_id,
@@ -79,6 +80,7 @@ async def insert_note(tx: Connection, tenant_id: UUID, note: CreditNote) -> None
         note.invoice_number,
         json.dumps(seller_snapshot(note.seller)),
         json.dumps(buyer_snapshot(note.customer)),
+        note.refund_amount.atoms,
     )
     await tx.executemany(
         "INSERT INTO credit_note_line (tenant_id, credit_note_id, position, invoice_position,"
@@ -202,6 +204,7 @@ def _note(
         amount_offset=Amount(money, int(row["amount_offset"])),
         balance_given=Amount(money, int(row["balance_given"])),
         out_of_band=Amount(money, int(row["out_of_band"])),
+        refund_amount=Amount(money, int(row["refund_amount"])),
         issue_time=row["issue_time"],
         seller=seller_of(json.loads(row["seller"])),
         customer=customer_of(json.loads(row["buyer"])),

@@ -9,6 +9,7 @@ from chassis.wire import parse_member, render_time
 from invoicing.credits.domain import CreditDraft, CreditNote, CreditReason, Destination
 from invoicing.invoices.domain.document import Invoice
 from invoicing.invoices.wire import render_tax
+from invoicing.refunds.domain import CreditRefund, RefundState
 from kernel.errors import InvalidValue
 from kernel.money import Amount, Asset, parse_atoms
 from tollgate.invoicing.v1 import credit_note_pb2 as pb
@@ -29,6 +30,14 @@ DESTINATIONS = {
     pb.CREDIT_DESTINATION_UNSPECIFIED: Destination.CUSTOMER_BALANCE,
     pb.CREDIT_DESTINATION_CUSTOMER_BALANCE: Destination.CUSTOMER_BALANCE,
     pb.CREDIT_DESTINATION_OUT_OF_BAND: Destination.OUT_OF_BAND,
+    pb.CREDIT_DESTINATION_REFUND: Destination.REFUND,
+}
+REFUND_STATES = {
+    RefundState.REQUESTED: pb.CREDIT_REFUND_STATE_REQUESTED,
+    RefundState.PENDING: pb.CREDIT_REFUND_STATE_PENDING,
+    RefundState.SUCCEEDED: pb.CREDIT_REFUND_STATE_SUCCEEDED,
+    RefundState.FAILED: pb.CREDIT_REFUND_STATE_FAILED,
+    RefundState.RETURNED: pb.CREDIT_REFUND_STATE_RETURNED,
 }
 
 
@@ -71,8 +80,13 @@ def render_draft(invoice: Invoice, draft: CreditDraft) -> pb.CreditNote:
     )
 
 
-def render_note(note: CreditNote) -> pb.CreditNote:
+def render_note(note: CreditNote, refund: CreditRefund | None) -> pb.CreditNote:
+    """A credit note, and where sending its money back stands."""
+    state = pb.CREDIT_REFUND_STATE_UNSPECIFIED if refund is None else REFUND_STATES[refund.state]
     return pb.CreditNote(
+        refund_amount=note.refund_amount.value,
+        refund_state=state,
+        refund_id="" if refund is None else refund.refund_id,
         credit_note_id=str(note.credit_note_id),
         number=note.number,
         invoice_id=str(note.invoice_id),

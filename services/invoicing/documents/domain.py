@@ -89,6 +89,7 @@ def printed_note(note: CreditNote) -> dict[str, Any]:
     parts = [
         ("Taken off what was still due", note.amount_offset),
         ("Kept on your balance for later invoices", note.balance_given),
+        ("Sent back to where it came from", note.refund_amount),
         ("Settled by other ways", note.out_of_band),
     ]
     return {

@@ -1,0 +1,1 @@
+"""Refunds that credit notes ask for."""
