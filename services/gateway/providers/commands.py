@@ -339,7 +339,11 @@ class LineKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PayoutLine:
-    """One line that explains a payout; `net` is `gross - fee`. Money that leaves is negative."""
+    """One line that explains a payout; `net` is `gross - fee`. Money that leaves is negative.
+
+    Amounts may be finer than the currency's minor unit (the asset's scale tells): some providers
+    keep fees of fractions of a cent. They add up to whole units over a payout.
+    """
 
     id: str
     provider_payout_id: str

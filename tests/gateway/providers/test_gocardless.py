@@ -19,6 +19,7 @@ from gateway.providers.commands import (
     DisputeStage,
     LineKind,
     LookSession,
+    PayoutLine,
     PayoutLines,
     Session,
     SessionMode,
@@ -72,6 +73,11 @@ LOGIN = login("https://api.gocardless.com")
 
 def eur(cents: int) -> Amount:
     return Amount(Asset("EUR", 2), cents)
+
+
+def tenths(count: int) -> Amount:
+    """Tenths of a cent, which is how finely lines of payouts are told."""
+    return Amount(Asset("EUR", 3), count)
 
 
 CHARGE = charge_command(eur(1_000), "MD123")
@@ -337,7 +343,7 @@ def test_published_bodies_pass_through_every_plan_that_reads_them() -> None:
         answer(200, fixture("payout_items", "list") | {"meta": {"cursors": {"after": None}}}),
     ).result
     assert isinstance(lines, PayoutLines)
-    assert [(each.kind, each.net) for each in lines.lines] == [(LineKind.CHARGE, eur(45))] * 2
+    assert [(each.kind, each.net) for each in lines.lines] == [(LineKind.CHARGE, tenths(450))] * 2
 
 
 def test_a_page_is_a_billing_request_noted_before_its_flow() -> None:
@@ -451,8 +457,21 @@ def test_events_of_other_things_say_what_they_are_about() -> None:
     assert (done.about, done.object_id) == (About.SESSION, "BRQ1")
 
 
-@pytest.mark.parametrize("stated", ["45.5", "1e3", "", "45.00001", "--4", "NaN", "٤"])
-def test_a_payout_line_of_no_whole_minor_unit_is_left_out(stated: str) -> None:
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [("45.0", 450), ("-45.5", -455), ("-0.5", -5), ("1000", 10_000), ("12.30", 123)],
+)
+def test_lines_of_payouts_are_exact_to_a_tenth_of_a_cent(stated: str, expected: int) -> None:
+    assert [each.net for each in lines_of(stated)] == [tenths(expected), tenths(-450)]
+
+
+@pytest.mark.parametrize("stated", ["45.55", "1e3", "", "--4", "NaN", "٤", "1,5"])
+def test_a_line_that_is_no_amount_is_left_out_and_keeps_its_place(stated: str) -> None:
+    (line,) = lines_of(stated)
+    assert (line.id, line.net) == ("PO1:1", tenths(-450))
+
+
+def lines_of(stated: str) -> tuple[PayoutLine, ...]:
     payout = answer(200, {"payouts": {"id": "PO1", "currency": "EUR"}})
     good = {"amount": "-45.0", "type": "payment_refunded", "links": {"payment": "PM1"}}
     listed = page("payout_items", {"amount": stated, "type": "app_fee"}, good)
@@ -460,4 +479,4 @@ def test_a_payout_line_of_no_whole_minor_unit_is_left_out(stated: str) -> None:
         list_payout_lines(Since(NOW, provider_payout_id="PO1"), LOGIN), payout, listed
     ).result
     assert isinstance(lines, PayoutLines)
-    assert [(each.id, each.net) for each in lines.lines] == [("PO1:1", eur(-45))]
+    return lines.lines

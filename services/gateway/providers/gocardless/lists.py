@@ -6,14 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.domain.currency import from_provider_units
 from gateway.providers.commands import Changes, LineKind, Login, PayoutLine, PayoutLines, Since
 from gateway.providers.gocardless.answers import read_error, read_event
 from gateway.providers.gocardless.requests import PAGE_SIZE, get
 from gateway.providers.parsing import content_of, fields, identifier, moment, rows, text
 from gateway.providers.plan import Answer, Asked, ask
 from kernel.currency import MINOR_DIGITS
-from kernel.money import Amount
+from kernel.money import Amount, Asset
 
 PAYOUTS_A_PAGE = 10  # each takes a call of its own for its lines
 
@@ -28,7 +27,7 @@ _KINDS = {
     "surcharge_fee": LineKind.FEE,
     "revenue_share": LineKind.FEE,
 }
-_MINOR_UNITS = re.compile(r"(-?)([0-9]{1,15})(?:\.0{1,4})?")
+_TENTHS = re.compile(r"(-?)([0-9]{1,15})(?:\.([0-9])0{0,3})?")
 
 
 def list_changes(since: Since, login: Login) -> Asked[Changes]:
@@ -104,12 +103,12 @@ def _line(row: Mapping[str, Any], payout: Mapping[str, Any], position: int) -> P
 
 
 def _signed(stated: str, code: str) -> Amount | None:
-    """Minor units as a decimal text, such as "-45.0"; a fraction of one is no amount."""
-    found = _MINOR_UNITS.fullmatch(stated)
-    if found is None:
+    """Minor units to one decimal place, such as "-45.5": fees are kept finer than can be paid."""
+    found, digits = _TENTHS.fullmatch(stated), MINOR_DIGITS.get(code)
+    if found is None or digits is None:
         return None
-    size = from_provider_units(int(found[2]), code, MINOR_DIGITS.get(code, 0))
-    return -size if size is not None and found[1] else size
+    size = Amount(Asset(code, digits + 1), int(found[2]) * 10 + int(found[3] or "0"))
+    return -size if found[1] else size
 
 
 def _after(content: Mapping[str, Any]) -> str:
