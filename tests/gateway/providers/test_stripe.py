@@ -199,6 +199,23 @@ def test_a_declined_intent_is_canceled_so_that_nobody_can_confirm_it(
         )
 
 
+def test_a_decline_that_names_no_intent_is_one_all_the_same() -> None:
+    error = {"type": "invalid_request_error", "code": "card_declined", "charge": "ch_1"}
+    played = told(charge(CHARGE, LOGIN), answer(402, {"error": error}))
+    assert (played.result.finding, len(played.calls)) == (Finding.DECLINED, 1)
+    assert says_nothing(told(charge(CHARGE, LOGIN), answer(402, {"error": {}})).result)
+
+
+def test_a_success_states_what_was_received_or_nothing_but_never_what_was_asked_for() -> None:
+    bare = intent()
+    del bare["amount_received"]
+    outcome = told(read(LOOK, LOGIN), answer(200, bare)).result
+    assert (outcome.finding, outcome.stated) == (Finding.SUCCEEDED, None)
+    for odd in (None, "much", -1, True):
+        broken = answer(200, intent(amount_received=odd))
+        assert says_nothing(told(read(LOOK, LOGIN), broken).result)
+
+
 def test_a_canceled_intent_that_was_declined_stays_a_decline() -> None:
     error = {"type": "card_error", "code": "card_declined", "decline_code": "lost_card"}
     for status in ("canceled", "requires_payment_method"):

@@ -102,7 +102,9 @@ def read_intent(intent: Mapping[str, Any], reference: str) -> Outcome:
     if failed and status in ("requires_payment_method", "canceled"):
         finding = Finding.DECLINED
     stated = amount_of(intent, "amount_received" if finding is Finding.SUCCEEDED else "amount")
-    if not intent_id or finding is None or stated is None:
+    # A success that leaves out what was received is one all the same; nothing is stated then.
+    unstated = finding is Finding.SUCCEEDED and "amount_received" not in intent
+    if not intent_id or finding is None or (stated is None and not unstated):
         return Outcome(Finding.SILENCE, provider_payment_id=intent_id, detail=f"status {status}")
     code = decline_code(failed) if finding is Finding.DECLINED else ""
     redirect = fields(fields(intent.get("next_action")).get("redirect_to_url"))
@@ -138,7 +140,7 @@ def _read_decline(error: Mapping[str, Any], reference: str) -> Outcome:
     intent = fields(error.get("payment_intent"))
     if text(fields(intent.get("metadata")), ATTEMPT) not in ("", reference):
         return Outcome(Finding.SILENCE, detail="a decline of another reference")
-    if text(error, "type") != "card_error":
+    if text(error, "type") != "card_error" and text(error, "code") != "card_declined":
         return Outcome(Finding.SILENCE, detail="HTTP 402 without a card error")
     code = decline_code(error)
     return Outcome(
