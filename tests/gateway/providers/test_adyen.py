@@ -32,7 +32,7 @@ from gateway.providers.commands import (
     SessionMode,
     SessionState,
 )
-from gateway.providers.plan import API_SECRET, Answer
+from gateway.providers.plan import API_SECRET, Answer, Call
 from gateway.providers.registry import allowed_origins, check_endpoint
 from kernel.errors import InvalidValue
 from kernel.money import Amount, Asset
@@ -82,6 +82,7 @@ def test_a_charge_states_account_shopper_token_and_when_to_capture() -> None:
         "shopperInteraction": "ContAuth",
         "recurringProcessingModel": "UnscheduledCardOnFile",
         "paymentMethod": {"type": "scheme", "storedPaymentMethodId": "8415718415172204"},
+        "returnUrl": "https://nobody.invalid/",
         "shopperStatement": "March",
         "captureDelayHours": 0,
     }
@@ -97,6 +98,19 @@ def test_a_charge_states_account_shopper_token_and_when_to_capture() -> None:
     assert held.calls[0].json is not None
     assert held.calls[0].json["additionalData"] == {"manualCapture": "true"}
     assert "captureDelayHours" not in held.calls[0].json
+
+
+@pytest.mark.parametrize(
+    ("description", "statement"),
+    [("Rent <März> #3; 2026, flat 12", "Rent Mrz 3 2026, flat"), ("", None), ("№§", None)],
+)
+def test_what_the_payer_sees_is_what_banks_can_print(
+    description: str, statement: str | None
+) -> None:
+    call = next(charge(replace(CHARGE, description=description), LOGIN))
+    assert isinstance(call, Call)
+    assert call.json is not None
+    assert call.json.get("shopperStatement") == statement
 
 
 @pytest.mark.parametrize(
@@ -273,6 +287,29 @@ def test_a_live_account_calls_its_own_host_and_no_other() -> None:
     ):
         with pytest.raises(InvalidValue):
             check_endpoint(PROVIDER, "", elsewhere)
+
+
+def test_bodies_have_what_the_published_description_requires_and_nothing_it_does_not_know() -> None:
+    content = json.loads(spec("adyen-checkout-v72.json").read_text(encoding="utf-8"))
+    plans = (
+        charge(CHARGE, LOGIN),
+        charge(replace(CHARGE, capture_later=True), LOGIN),
+        capture(capture_command(usd(1), "psp"), LOGIN),
+        cancel(cancel_command(usd(1), "psp"), LOGIN),
+        cancel(cancel_command(usd(1), ""), LOGIN),
+        refund(refund_command(usd(1), usd(2), "psp"), LOGIN),
+        *(create_session(session_command(mode, usd(100)), LOGIN) for mode in SessionMode),
+    )
+    for plan in plans:
+        call = next(plan)
+        assert isinstance(call, Call)
+        assert call.json is not None
+        path = call.path.removeprefix("/v72").replace("/psp/", "/{paymentPspReference}/")
+        body = content["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        name = body["schema"]["$ref"].rpartition("/")[2]
+        schema = content["components"]["schemas"][name]
+        assert set(schema.get("required", [])) <= set(call.json), path
+        assert set(call.json) <= set(schema["properties"]), path
 
 
 # --- notifications as Adyen publishes them --------------------------------------------------------

@@ -304,7 +304,8 @@ def test_a_find_goes_through_the_mandates_payments_to_the_last_page() -> None:
     assert told(find(LOOK, LOGIN), page("payments", other)).result.finding is Finding.ABSENT
     endless = told(find(LOOK, LOGIN), *[page("payments", other, after="PM0")] * 10)
     assert says_nothing(endless.result)
-    for broken in ({"payments": []}, {"payments": [], "meta": {}}):
+    unfinished: tuple[dict[str, Any], ...] = ({"payments": []}, {"payments": [], "meta": {}})
+    for broken in unfinished:
         assert says_nothing(told(find(LOOK, LOGIN), answer(200, broken)).result)
     assert says_nothing(told(find(replace(LOOK, provider_token=""), LOGIN)).result)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from gateway.domain.outcome import DeclineClass, Finding, Outcome
 from gateway.providers.adyen.answers import PARTIALLY, read_payment_answer, read_received
 from gateway.providers.adyen.requests import amount_body, post, shopper_reference
@@ -9,11 +11,16 @@ from gateway.providers.commands import Cancel, Capture, Charge, Login, Refund
 from gateway.providers.parsing import content_of, identifier, text
 from gateway.providers.plan import CHARGE_SECONDS, Answer, Plan, ask, keep
 
-REFERENCE_MAX = 80
+# The API asks for one even where nobody is there to return. It is always the same: what a key
+# stands for must not change.
+NOWHERE = "https://nobody.invalid/"
+STATEMENT_MAX = 22  # characters that banks print
+_NOT_ON_STATEMENTS = re.compile(r"[^A-Za-z0-9 .,'_?+*/-]")
 
 
 def charge(command: Charge, login: Login) -> Plan:
     """Charge a stored method. A part of an amount is not what was asked for: it is released."""
+    statement = _NOT_ON_STATEMENTS.sub("", command.description)[:STATEMENT_MAX].strip()
     body = {
         "amount": amount_body(command.amount),
         "reference": command.reference,
@@ -24,7 +31,8 @@ def charge(command: Charge, login: Login) -> Plan:
             "type": command.method_kind or "scheme",
             "storedPaymentMethodId": command.provider_token,
         },
-        "shopperStatement": command.description[:22],
+        "returnUrl": NOWHERE,
+        **({"shopperStatement": statement} if statement else {}),
         # Said either way, so that the account's own setting never decides.
         **(
             {"additionalData": {"manualCapture": "true"}}
