@@ -297,6 +297,45 @@ async def test_usage_is_billed_again_by_what_takes_a_void_invoices_place(
     assert len(await company.list_invoices()) == 2
 
 
+async def test_late_usage_is_on_the_next_invoice_and_names_the_one_it_missed(
+    company: Company,
+) -> None:
+    await company.tax("GB", "0.2")
+    await company.meter()
+    await company.customer()
+    tiers = [price_pb2.Tier(up_to="10", unit_price="2"), price_pb2.Tier(unit_price="1")]
+    price = price_pb2.Price(asset="USD", graduated=price_pb2.GraduatedModel(tiers=tiers))
+    await company.publish(usage(price, meter="tokens"))
+    await company.subscribe()
+    await company.use(at(2025, 1, 1), tokens="8")
+    await company.advance(at(2025, 2, 1))
+    await company.bill(collected=False)
+    (first,) = await company.list_invoices()
+    assert first.subtotal == "16"
+    # The period goes on where it was: two units are left in its first tier.
+    await company.use(at(2025, 1, 31), tokens="5")
+    await company.use(at(2025, 2, 1), tokens="1")
+    await company.advance(at(2025, 3, 1))
+    foreseen = await company.preview()
+    await company.bill(collected=False)
+    second = max(await company.list_invoices(), key=lambda one: one.number)
+    assert [(line.kind, line.amount) for line in second.lines] == [
+        (invoice_pb2.LINE_KIND_ADJUSTMENT, "7"),
+        (invoice_pb2.LINE_KIND_USAGE, "2"),
+    ]
+    assert first.number in second.lines[0].description
+    assert second.lines[0].service_period == first.lines[0].service_period
+    assert second.period == second.lines[1].service_period
+    assert second.total == "10.8"
+    assert foreseen.lines[0] == second.lines[0]
+    # It is asked for once.
+    await company.use(at(2025, 3, 1), tokens="1")
+    await company.advance(at(2025, 4, 1))
+    await company.bill(collected=False)
+    third = max(await company.list_invoices(), key=lambda one: one.number)
+    assert [line.kind for line in third.lines] == [invoice_pb2.LINE_KIND_USAGE]
+
+
 # --- write-off ------------------------------------------------------------------------------------
 
 

@@ -19,10 +19,12 @@ from invoicing.customers.operations import get_customer
 from invoicing.customers.store import lock_customer
 from invoicing.invoices import store
 from invoicing.invoices.domain.charge import (
+    LATE,
     BilledSource,
     Charge,
     SourceKey,
     due_charges,
+    late_charges,
     next_closing,
 )
 from invoicing.invoices.domain.document import Draft, Invoice, draft_of, issue
@@ -148,13 +150,20 @@ async def load_basis(tx: Connection, tenant_id: UUID, customer_id: str) -> Basis
     sources: list[BilledSource] = []
     if subscriptions:
         items = [item.subscription_item_id for one in subscriptions for item in one.items]
-        since = min(one.bill_from_time for one in subscriptions)
+        since = min(one.bill_from_time for one in subscriptions) - LATE
         sources = await store.list_sources(tx, tenant_id, items, since)
     rates = await list_rates_of_country(tx, tenant_id, customer.country)
     coupons = await list_held(tx, tenant_id, customer_id) if subscriptions else []
     return Basis(
         customer, tuple(subscriptions), tuple(sources), tuple(rates), coupons=tuple(coupons)
     )
+
+
+def list_charges(basis: Basis, as_of: datetime, now: datetime) -> list[Charge]:
+    """What a document asks for: what usage changed that came late by now, then what is due by an
+    instant."""
+    late = late_charges(basis.subscriptions, basis.billed, now)
+    return [*late, *due_charges(basis.subscriptions, basis.billed, as_of)]
 
 
 def make_draft(
@@ -170,9 +179,7 @@ async def preview(
     """The customer's next invoice, from what was used until now. Writes nothing (INV-7)."""
     async with database.transaction(tenant_id) as tx:
         basis = await load_basis(tx, tenant_id, customer_id)
-    charges = due_charges(
-        basis.subscriptions, basis.billed, next_closing(basis.subscriptions, call.now)
-    )
+    charges = list_charges(basis, next_closing(basis.subscriptions, call.now), call.now)
     consumptions = await reader.read(tenant_id, charges, call, settled=False)
     return make_draft(basis, charges, consumptions)
 

@@ -74,10 +74,12 @@ async def insert_sources(
     """Mark charges as billed; False where another run has billed one of them already."""
     inserted = await tx.fetchval(
         "WITH marked AS (INSERT INTO billed_source (tenant_id, subscription_item_id, kind,"
-        " service_start_time, service_end_time, amount, invoice_id, ordinal)"
-        " SELECT $1, s.item, s.kind, s.start_time, s.end_time, s.amount, $7, s.ordinal"
+        " service_start_time, service_end_time, amount, invoice_id, ordinal,"
+        " gross) SELECT $1, s.item, s.kind, s.start_time, s.end_time, s.amount, $7, s.ordinal,"
+        " s.gross"
         " FROM unnest($2::uuid[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::numeric[],"
-        " $8::integer[]) AS s (item, kind, start_time, end_time, amount, ordinal)"
+        " $8::integer[], $9::numeric[])"
+        " AS s (item, kind, start_time, end_time, amount, ordinal, gross)"
         " ON CONFLICT DO NOTHING RETURNING 1) SELECT count(*) FROM marked",
         tenant_id,
         [source.key.subscription_item_id for source in sources],
@@ -87,6 +89,7 @@ async def insert_sources(
         [source.amount for source in sources],
         invoice_id,
         [source.ordinal for source in sources],
+        [source.gross for source in sources],
     )
     return bool(inserted == len(sources))
 
@@ -97,9 +100,10 @@ async def list_sources(
     """What is billed of items, for service that ends after an instant. Of a void document
     and the one that took its place, the latter. Less what is credited."""
     rows = await tx.fetch(
-        "SELECT DISTINCT ON (s.subscription_item_id, s.kind, s.service_start_time)"
+        "SELECT DISTINCT ON (s.subscription_item_id, s.kind, s.service_start_time,"
+        " CASE WHEN s.kind = 'ADJUSTMENT' THEN s.ordinal END)"
         " s.subscription_item_id, s.kind, s.service_start_time, s.service_end_time, s.ordinal,"
-        " coalesce(v.state = 'VOID', false) AS is_void,"
+        " coalesce(v.state = 'VOID', false) AS is_void, s.gross, coalesce(v.number, '') AS number,"
         " s.amount - CASE WHEN v.amount_credited > 0 THEN (SELECT coalesce(sum(c.amount), 0)"
         "  FROM invoice_line AS l JOIN credit_note AS n USING (tenant_id, invoice_id)"
         "  JOIN credit_note_line AS c ON c.tenant_id = n.tenant_id"
@@ -110,7 +114,8 @@ async def list_sources(
         " FROM billed_source AS s"
         " LEFT JOIN invoice AS v ON v.tenant_id = s.tenant_id AND v.invoice_id = s.invoice_id"
         " WHERE s.tenant_id = $1 AND s.subscription_item_id = ANY ($2) AND s.service_end_time > $3"
-        " ORDER BY s.subscription_item_id, s.kind, s.service_start_time, s.ordinal DESC",
+        " ORDER BY s.subscription_item_id, s.kind, s.service_start_time,"
+        " CASE WHEN s.kind = 'ADJUSTMENT' THEN s.ordinal END, s.ordinal DESC",
         tenant_id,
         list(items),
         ending_after,
@@ -124,7 +129,8 @@ async def list_sources_of_invoice(
     """What one document asked for."""
     rows = await tx.fetch(
         "SELECT subscription_item_id, kind, service_start_time, service_end_time, ordinal, amount,"
-        " false AS is_void FROM billed_source WHERE tenant_id = $1 AND invoice_id = $2"
+        " false AS is_void, gross, '' AS number FROM billed_source"
+        " WHERE tenant_id = $1 AND invoice_id = $2"
         " ORDER BY service_start_time, subscription_item_id",
         tenant_id,
         invoice_id,
@@ -139,6 +145,8 @@ def _source(row: asyncpg.Record) -> BilledSource:
         service_end=row["service_end_time"],
         amount=int(row["amount"]),
         ordinal=row["ordinal"],
+        gross=None if row["gross"] is None else int(row["gross"]),
+        number=row["number"],
         is_void=row["is_void"],
     )
 

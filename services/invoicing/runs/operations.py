@@ -6,12 +6,12 @@ from datetime import datetime
 from uuid import UUID
 
 from chassis.database import Connection, Database
-from invoicing.invoices.domain.charge import due_charges
 from invoicing.invoices.domain.document import Invoice
 from invoicing.invoices.operations import (
     StaleDraft,
     UsageReader,
     finalize,
+    list_charges,
     load_basis,
     make_draft,
 )
@@ -50,7 +50,7 @@ async def bill_customer(
     for _ in range(STALE_MAX):
         async with database.transaction(tenant_id) as tx:
             basis = await load_basis(tx, tenant_id, turn.customer_id)
-        charges = due_charges(basis.subscriptions, basis.billed, turn.run.as_of)
+        charges = list_charges(basis, turn.run.as_of, turn.run.as_of)
         consumptions = await reader.read(tenant_id, charges, None, settled=True)
         draft = make_draft(basis, charges, consumptions)
         try:

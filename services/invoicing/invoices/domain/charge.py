@@ -13,12 +13,16 @@ from invoicing.catalog.domain import PriceKind, Timing
 from invoicing.subscriptions.domain import Item, Subscription
 from kernel.period import Period
 
+# How long after its period usage may still come: what metering accepts, and room for its charging.
+LATE = timedelta(days=36)
+
 
 class SourceKind(Enum):
     """What a service period of an item was billed for."""
 
     CHARGE = "CHARGE"
     DEDUCTION = "DEDUCTION"
+    ADJUSTMENT = "ADJUSTMENT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,18 @@ class BilledSource:
     service_end: datetime
     amount: int  # minor units that were asked for it
     ordinal: int = 1  # above 1: on what takes the place of a void document
+    gross: int | None = None  # before coupons; None where it is the amount
+    number: str = ""  # of the document that asked for it
     is_void: bool = False  # what asked for it was cancelled, and nothing took its place
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A usage charge that is billed already: what was asked for it, before coupons, and where."""
+
+    gross: int
+    number: str  # empty where the period was billed without a document
+    ordinal: int  # of the adjustment that its difference would be
 
 
 @dataclass(frozen=True)
@@ -51,10 +66,13 @@ class Charge:
     service: Period
     # With a deduction: what was billed for the service period that is cut short, and which it was.
     billed: BilledSource | None = None
+    late: Late | None = None
 
     @property
     def key(self) -> SourceKey:
         kind = SourceKind.CHARGE if self.billed is None else SourceKind.DEDUCTION
+        if self.late is not None:
+            kind = SourceKind.ADJUSTMENT
         return SourceKey(self.item.subscription_item_id, kind, self.service.start)
 
     @property
@@ -121,6 +139,40 @@ def _deductions(
         yield Charge(subscription, item, full, unused, source)
 
 
+def late_charges(
+    subscriptions: Sequence[Subscription], billed: Collection[BilledSource], now: datetime
+) -> list[Charge]:
+    """Usage billed of periods for which events may still have come (MTR-9, `NEXT_INVOICE`)."""
+    items = {item.subscription_item_id: (one, item) for one in subscriptions for item in one.items}
+    found = []
+    for source in billed:
+        here = items.get(source.key.subscription_item_id)
+        too_old = source.service_end <= now - LATE
+        if here is None or source.key.kind is not SourceKind.CHARGE or source.is_void or too_old:
+            continue
+        subscription, item = here
+        full = subscription.full_period(source.key.service_start)
+        service = Period(source.key.service_start, source.service_end)
+        if item.price.kind is not PriceKind.USAGE:
+            continue
+        after = [
+            one
+            for one in billed
+            if one.key.kind is SourceKind.ADJUSTMENT
+            and one.key.subscription_item_id == source.key.subscription_item_id
+            and one.key.service_start == source.key.service_start
+        ]
+        asked = sum(_gross(one) for one in (source, *after) if not one.is_void)
+        ordinal = 1 + max((one.ordinal for one in after), default=0)
+        late = Late(asked, source.number, ordinal)
+        found.append(Charge(subscription, item, full, service, late=late))
+    return sorted(found, key=lambda charge: charge.full.start)
+
+
+def _gross(source: BilledSource) -> int:
+    return source.amount if source.gross is None else source.gross
+
+
 def charges_of(
     subscriptions: Sequence[Subscription],
     sources: Sequence[BilledSource],
@@ -142,6 +194,8 @@ def charges_of(
             if service is not None:
                 found.append(Charge(subscription, item, full, service))
             continue
+        if source.key.kind is SourceKind.ADJUSTMENT:
+            continue  # once void, the next document asks for the difference
         of = [one for one in billed if _contains(one, source)]
         if of:
             unused = Period(start, source.service_end)

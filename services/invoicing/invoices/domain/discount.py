@@ -98,6 +98,7 @@ def _covers(held: HeldCoupon, charge: Charge) -> bool:
     price = charge.item.price
     return (
         charge.billed is None
+        and charge.late is None
         and price.settlement is Settlement.INVOICE
         and held.coupon.covers(charge.subscription.plan_code, price.code)
     )

@@ -100,9 +100,12 @@ def draft_of(
     offs, discounts = discount_charges(charges, consumptions, coupons, money)
     lines: list[Line] = []
     of: list[Charge] = []  # the charge of each line
+    gross: dict[SourceKey, int] = {}
     for charge in charges:
         deducted = _deducted(charge, billed)
         made = bill(charge, money, consumptions.get(charge.key), deducted, offs.get(charge.key, ()))
+        plain = bill(charge, money, consumptions.get(charge.key)) if charge.key in offs else made
+        gross[charge.key] = sum(line.amount.atoms for line in plain)
         shown = [line for line in made if not line.is_empty]
         lines += shown
         of += [charge] * len(shown)
@@ -113,7 +116,17 @@ def draft_of(
     asked = dict.fromkeys((charge.key for charge in charges), 0)
     for charge, line in zip(of, lines, strict=True):
         asked[charge.key] += line.net.atoms
-    sources = (BilledSource(one.key, one.service.end, asked[one.key]) for one in charges)
+    sources = (
+        BilledSource(
+            one.key,
+            one.service.end,
+            asked[one.key],
+            ordinal=one.late.ordinal if one.late else 1,
+            gross=gross[one.key],
+        )
+        for one in charges
+        if one.late is None or gross[one.key]
+    )
     document = compose(InvoiceKind.SUBSCRIPTION, customer, lines, rates, (*discounts, *taken))
     return replace(document, period=_period(charges), sources=tuple(sources))
 
@@ -165,6 +178,7 @@ def _deducted(charge: Charge, billed: Sequence[BilledSource]) -> int:
 
 def _period(charges: Sequence[Charge]) -> Period | None:
     """The period that closes with a document; on a first one, the period that it pays for."""
+    charges = [charge for charge in charges if charge.late is None] or charges
     closed = [charge.service for charge in charges if not charge.in_advance]
     shown = closed or [charge.service for charge in charges]
     if not shown:

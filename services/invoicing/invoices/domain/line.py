@@ -11,7 +11,7 @@ from fractions import Fraction
 from uuid import UUID
 
 from invoicing.catalog.domain import PriceKind
-from invoicing.invoices.domain.charge import Charge
+from invoicing.invoices.domain.charge import Charge, Late
 from invoicing.subscriptions.domain import fee
 from kernel.currency import is_currency
 from kernel.errors import InvalidValue
@@ -33,6 +33,7 @@ class LineKind(Enum):
     MINIMUM = "MINIMUM"
     TOP_UP = "TOP_UP"
     DEDUCTION = "DEDUCTION"
+    ADJUSTMENT = "ADJUSTMENT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,9 @@ def bill(
     """
     if charge.billed is not None:
         return [_deduction(charge, currency, charge.billed.amount, deducted)]
+    if charge.late is not None:
+        assert consumption is not None
+        return [_adjustment(charge, currency, consumption, charge.late)]
     if charge.is_usage:
         assert consumption is not None
         return _usage(charge, currency, consumption, offs)
@@ -202,6 +206,25 @@ def _usage(
         exact_cost=number_text(closing.minimum),
     )
     return [usage, minimum]
+
+
+def _adjustment(charge: Charge, currency: Asset, consumption: Consumption, late: Late) -> Line:
+    """The difference between what a billed period costs now and what was asked for it."""
+    lines = _usage(charge, currency, consumption, ())
+    now = sum(line.amount.atoms for line in lines)
+    difference = Amount(currency, now - late.gross)
+    line = _line(charge, LineKind.ADJUSTMENT, difference, currency)
+    missed = f" of invoice {late.number}" if late.number else ""
+    return replace(
+        line,
+        description=f"{charge.item.price.description}, late usage{missed}",
+        quantity=lines[0].quantity if difference.atoms else "0",
+        exact_cost=difference.value,
+        details=(
+            Detail("cost of the period", "", "", Amount(currency, now).value),
+            Detail("billed before", "", "", Amount(currency, -late.gross).value),
+        ),
+    )
 
 
 def _deduction(charge: Charge, currency: Asset, billed: int, deducted: int) -> Line:
