@@ -21,6 +21,7 @@ from invoicing.corrections.operations import (
 from invoicing.customers.wire import parse_customer_id
 from invoicing.documents.operations import Documents
 from invoicing.invoices import store
+from invoicing.invoices.domain.settlement import InvoiceNotVoidable
 from invoicing.invoices.operations import (
     StaleDraft,
     UsageReader,
@@ -137,7 +138,10 @@ class InvoiceServicer:
                 answer = await self._void(request, invoice_id, reason, successor, call)
                 self._issued()
                 return answer
-        raise StaleDraft(f"what replaces invoice {invoice_id} changes faster than it is computed")
+        async with self._database.transaction(call.tenant_id) as tx:
+            stored = await store.find_invoice(tx, call.tenant_id, invoice_id)
+        assert stored is not None
+        raise InvoiceNotVoidable(stored.invoice, "its charges change faster than they are computed")
 
     async def _void(
         self,
