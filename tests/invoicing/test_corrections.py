@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +24,7 @@ from tollgate.gateway.v1 import payment_service_pb2
 from tollgate.invoicing.v1 import invoice_pb2, received_payment_pb2
 from tollgate.type.v1 import amount_pb2, price_pb2
 
+EXAMPLES = Path(__file__).resolve().parents[3] / "shared/data/billing_worked_examples.json"
 OPEN, PAID = invoice_pb2.INVOICE_STATE_OPEN, invoice_pb2.INVOICE_STATE_PAID
 VOID, LOST = invoice_pb2.INVOICE_STATE_VOID, invoice_pb2.INVOICE_STATE_UNCOLLECTIBLE
 UNIT = price_pb2.Price(asset="USD", unit=price_pb2.UnitModel(unit_price="2"))
@@ -231,6 +235,21 @@ async def test_a_void_invoice_keeps_its_number_and_gives_the_balance_back(books:
         invoice_pb2.VoidInvoiceRequest(invoice_id=made.invoice_id, reason="again"),
     )
     assert (refusal.reason, refusal.facts["state"]) == ("INVOICE_NOT_VOIDABLE", "VOID")
+
+
+async def test_the_worked_example_of_a_void_that_returns_the_balance(books: Books) -> None:
+    if not EXAMPLES.is_file():
+        pytest.skip("../shared/data/billing_worked_examples.json is not beside the repository")
+    cases = json.loads(EXAMPLES.read_text(encoding="utf-8"))["cases"]
+    (case,) = (one for one in cases if one["id"] == "BURN-08")
+    used = case["given"]["balance_used"]
+    await books.customer()
+    await books.pay(used)
+    made = await books.one_off("100")
+    assert Decimal(made.balance_applied) == Decimal(used)
+    await books.void(made.invoice_id)
+    returned = (await books.balance())["USD"]
+    assert Decimal(returned) == Decimal(case["expected"]["balance_returned"])
 
 
 async def test_what_is_partly_paid_is_not_voided(books: Books) -> None:
