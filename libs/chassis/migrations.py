@@ -21,7 +21,6 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,7 @@ __all__ = [
     "chassis_tables",
     "check_schema",
     "grant",
+    "head_of",
     "migrate",
     "own",
     "protect",
@@ -333,9 +333,19 @@ async def schema_version(connection: Connection, service: str) -> tuple[str, str
     return (row["version"], row["oldest_code"]) if row else None
 
 
-async def check_schema(connection: Connection, service: str, package: str) -> None:
-    """Raise SchemaUnfit, saying which side must move, unless schema and program fit."""
-    head = _head_of(package)
+def head_of(package: str) -> str | None:
+    """The newest revision that a program was shipped with; None where it has no migrations."""
+    return load_tree(package).get_current_head()
+
+
+async def check_schema(
+    connection: Connection, service: str, package: str, *, head: str | None = None
+) -> None:
+    """Raise SchemaUnfit, saying which side must move, unless schema and program fit.
+
+    Who asks again and again gives the `head_of` the package.
+    """
+    head = head or head_of(package)
     found = await schema_version(connection, service)
     if head is None:
         return
@@ -348,12 +358,6 @@ async def check_schema(connection: Connection, service: str, package: str) -> No
         raise SchemaUnfit(
             f"{service}: schema {version} needs a program of {oldest} or later; this is {head}"
         )
-
-
-@cache
-def _head_of(package: str) -> str | None:
-    # Health asks every second, and what a program was shipped with does not change.
-    return load_tree(package).get_current_head()
 
 
 def _is_lock_timeout(error: DBAPIError) -> bool:

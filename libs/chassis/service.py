@@ -12,6 +12,7 @@ from contextlib import (
     contextmanager,
 )
 from dataclasses import dataclass, field
+from functools import cache, partial
 
 import structlog
 
@@ -20,7 +21,7 @@ from chassis.chain import Chain
 from chassis.clocks import ClockSource, TenantClocks
 from chassis.exposition import exposing
 from chassis.health import Health
-from chassis.migrations import SchemaUnfit, check_schema
+from chassis.migrations import SchemaUnfit, check_schema, head_of
 from chassis.peers import IdentityResolver
 from chassis.platform import Platform, open_platform
 from chassis.server import Binding, Server, serving_health
@@ -37,6 +38,8 @@ JOB_STEADY_SECONDS = 60.0  # after running this long, the next failure is a firs
 # alive until it is answered and none in a cycle; searching at every 700th costs a sixth of what a
 # wallet can debit in a second.
 GARBAGE_THRESHOLDS = (50_000, 20, 100)
+
+Head = Callable[[], str | None]  # the newest revision the program was shipped with
 
 log = structlog.get_logger("chassis.service")
 
@@ -111,9 +114,11 @@ async def running(
         )
         if work:
             await stack.enter_async_context(_working(app.jobs))
-        await _look(definition, platform, health)
+        # Read once: what a program was shipped with does not change while it runs.
+        head = cache(partial(head_of, definition.migrations))
+        await _look(definition, platform, health, head)
         await stack.enter_async_context(
-            _working([Job("health", lambda: _watch(definition, platform, health))])
+            _working([Job("health", lambda: _watch(definition, platform, health, head))])
         )
         server = None
         health_address = ""
@@ -154,17 +159,21 @@ def _make_server(
     return Server(app.bindings, chain, health, settings.listen, settings.health_listen)
 
 
-async def _watch(definition: ServiceDefinition, platform: Platform, health: Health) -> None:
+async def _watch(
+    definition: ServiceDefinition, platform: Platform, health: Health, head: Head
+) -> None:
     logged: str | None = None
     while True:
         await asyncio.sleep(HEALTH_SECONDS)
-        why_not = await _look(definition, platform, health)
+        why_not = await _look(definition, platform, health, head)
         if why_not != logged:
             log.warning("not_serving", why=why_not) if why_not else log.info("serving_again")
             logged = why_not
 
 
-async def _look(definition: ServiceDefinition, platform: Platform, health: Health) -> str | None:
+async def _look(
+    definition: ServiceDefinition, platform: Platform, health: Health, head: Head
+) -> str | None:
     """One look at what the service cannot do without, its database and its schema; what is wrong.
 
     It logs nothing: the first line that a program prints is where it listens.
@@ -172,7 +181,7 @@ async def _look(definition: ServiceDefinition, platform: Platform, health: Healt
     why_not: str | None = None
     try:
         async with platform.database.unscoped() as connection:
-            await check_schema(connection, definition.name, definition.migrations)
+            await check_schema(connection, definition.name, definition.migrations, head=head())
     except (Refusal, SchemaUnfit) as error:
         why_not = str(error)
     health.set("database", why_not)

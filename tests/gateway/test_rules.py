@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.domain.attempt import State
@@ -107,8 +107,21 @@ def test_scrubbing_leaves_no_card_number_and_nothing_else_is_lost(
 
 
 @given(st.uuids())
+@example(uuid.UUID("a4242424242424242fbcdefabcdefabc"))
 def test_an_identifier_is_no_card_number(identifier: uuid.UUID) -> None:
-    assert not holds_card_data(f"customer-{identifier}")
+    """Chance puts a number that passes Luhn into one of a few hundred."""
+    for text in (f"customer-{identifier}", identifier.hex, f"pay_{identifier.hex}:1"):
+        if identifier.hex.isdecimal():
+            continue  # only digits, as one in a few million is
+        assert not holds_card_data(text)
+        assert scrub(text) == text
+
+
+def test_a_card_number_beside_an_identifier_is_found() -> None:
+    identifier = uuid.UUID("a4242424242424242fbcdefabcdefabc")
+    text = f"{identifier.hex} paid with 4242424242424242, see {identifier}"
+    assert holds_card_data(text)
+    assert scrub(text) == f"{identifier.hex} paid with {SCRUBBED}, see {identifier}"
 
 
 @given(st.integers(10**12, 10**18 - 1))

@@ -22,6 +22,13 @@ _GROUPED = re.compile(
     r"(?:\d{4}([ \-.])\d{4}\1\d{4}\1\d{1,4}(?:\1\d{1,3})?|\d{4}([ \-.])\d{6}\2\d{5})"
     r"(?![0-9A-Za-z])"
 )
+# A UUID or a hash written in hexadecimal: chance puts 13 digits that pass Luhn into one of a few
+# hundred, and nobody writes a card number between letters.
+_IDENTIFIER = re.compile(
+    r"(?<![0-9A-Za-z])(?=[0-9-]*[a-fA-F])"
+    r"(?:[0-9a-fA-F]{32,}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})"
+    r"(?![0-9A-Za-z])"
+)
 
 
 class CardDataRefused(Refusal):
@@ -47,7 +54,7 @@ def passes_luhn(digits: str) -> bool:
 
 def holds_card_data(text: str) -> bool:
     """Whether some part of a text reads as a card number."""
-    plain = _plain(text)
+    plain = _IDENTIFIER.sub("#", _plain(text))
     return any(
         _is_card(found[0]) for form in (_TOGETHER, _GROUPED) for found in form.finditer(plain)
     )
@@ -68,12 +75,18 @@ def scrub(text: str, known: frozenset[str] = frozenset()) -> str:
     if not holds_card_data(text):
         return text
     plain = _plain(text)
+    identifiers = [*_IDENTIFIER.findall(plain), ""]
+    parts = [_scrub_part(part, known) for part in _IDENTIFIER.split(plain)]
+    return "".join(part + kept for part, kept in zip(parts, identifiers, strict=True))
+
+
+def _scrub_part(part: str, known: frozenset[str]) -> str:
     for form in (_TOGETHER, _GROUPED):
-        plain = form.sub(
+        part = form.sub(
             lambda found: SCRUBBED if _is_card(found[0]) and found[0] not in known else found[0],
-            plain,
+            part,
         )
-    return plain
+    return part
 
 
 def _is_card(written: str) -> bool:

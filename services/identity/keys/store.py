@@ -68,8 +68,7 @@ async def list_keys(tx: Connection, tenant_id: UUID, after: UUID, count_max: int
 
 async def lock_key(tx: Connection, tenant_id: UUID, key_id: UUID) -> ApiKey | None:
     row = await tx.fetchrow(
-        f"SELECT {_COLUMNS} FROM api_key WHERE tenant_id = $1 AND key_id = $2"
-        " FOR UPDATE",
+        f"SELECT {_COLUMNS} FROM api_key WHERE tenant_id = $1 AND key_id = $2 FOR UPDATE",
         tenant_id,
         key_id,
     )

@@ -99,7 +99,7 @@ class Ledger:
     def _lanes_of(self, bundles: Sequence[Bundle]) -> list[int]:
         """Each bundle's lane: by customer, so that a wallet does not wait for itself."""
         count = len(self._lanes)
-        if count == 1:
+        if count == 1 or not bundles:
             return [0] * len(bundles)
         lanes = [
             zlib.crc32(f"{bundle[0].tenant_id}{self.routes.customer_of(bundle[0])}".encode())
