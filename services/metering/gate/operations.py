@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
 from chassis.call import Call
-from chassis.database import Connection, Database, DatabaseUnavailable
+from chassis.database import Database, DatabaseUnavailable
 from chassis.lanes import Lanes
 from kernel.errors import IdempotencyConflict, NotFound, Refusal
 from kernel.ids import new_id
@@ -43,7 +43,6 @@ from metering.meters.operations import Meters
 from metering.ratecards.domain import Entry, Pricing, RateCard
 from metering.ratecards.operations import RateCards
 from metering.usage import store as usage
-from rating.exact import Number
 
 BATCH_MAX = 500  # authorizations of one round; each may need a hold in several assets
 QUEUE_MAX = 5_000
@@ -139,11 +138,21 @@ class Gate:
             raise CustomerUnknown("customer_id", customer_id)
         assets = set(card.wallet_assets)
         scales = await self._wallet.scales_of(call.tenant_id, assets, call) if assets else {}
-        async with self._database.transaction(call.tenant_id) as tx:
-            meters = await self._meters.current(tx, call.tenant_id)
-            measures = measure_estimate(estimate, call.now, meters, card, scales, "estimate")
-            entries = _entries(measures)
-            margins = await self._read_margins(tx, call, entries, meters, scales)
+        measures: list[PricedMeasure] = []
+        fault: Refusal | None = None
+
+        def measure(meters: MeterSet) -> dict[UsageKey, Entry]:
+            nonlocal measures, fault
+            measures, fault = [], None
+            try:
+                measures = measure_estimate(estimate, call.now, meters, card, scales, "estimate")
+            except Refusal as refusal:
+                fault = refusal
+            return _entries(measures)
+
+        margins = await self._read_margins(call, scales, measure)
+        if fault is not None:
+            raise fault
         return margins.price(customer_id, measures, estimate.properties, call.now)
 
     async def void(self, authorization_id: UUID, call: Call) -> Authorization:
@@ -214,22 +223,19 @@ class Gate:
         Whether a request was answered in an earlier batch is found when its answer is kept: that
         is rare, and looking for it first would cost every request a look-up.
         """
-        meters = await self._meters.of(call.tenant_id)
-        for attempt in range(1, METERS_ATTEMPTS + 1):
+        cases: dict[int, _Case] = {}
+        faults: dict[int, Authorization | Exception] = {}
+
+        def measure(meters: MeterSet) -> dict[UsageKey, Entry]:
+            nonlocal cases, faults
             cases, faults = _open_all(asks, cards, meters, scales)
             entries: dict[UsageKey, Entry] = {}
             for case in cases.values():
                 entries |= _entries(case.measures)
-            read = await store.read_gate(
-                self._database, call.tenant_id, {key[0] for key in entries}, [*entries], call.now
-            )
-            if read.meter_version == meters.version:
-                break
-            if attempt == METERS_ATTEMPTS:
-                raise DatabaseUnavailable("meters are published faster than they can be read")
-            meters = await self._meters.refresh(call.tenant_id)
+            return entries
+
+        margins = await self._read_margins(call, scales, measure)
         answers.update(faults)
-        margins = await self._margins_of(read, call, entries, meters, scales)
         for case in cases.values():
             if case.reasons or case.ask.estimate is None:
                 continue
@@ -242,6 +248,28 @@ class Gate:
             case.needed = funds_of(priced)
             case.reserved = [each.reservation for each in priced if each.reservation and each.atoms]
         return cases
+
+    async def _read_margins(
+        self,
+        call: Call,
+        scales: Mapping[str, int],
+        measure: Callable[[MeterSet], dict[UsageKey, Entry]],
+    ) -> Margins:
+        """Measure by the meters as they are stored now, and read what the measures need.
+
+        `measure` answers the entries whose running usage matters. It is called again where meters
+        were published meanwhile, so what it found before is void.
+        """
+        meters = await self._meters.of(call.tenant_id)
+        for _ in range(METERS_ATTEMPTS):
+            entries = measure(meters)
+            read = await store.read_gate(
+                self._database, call.tenant_id, {key[0] for key in entries}, [*entries], call.now
+            )
+            if read.meter_version == meters.version:
+                return await self._margins_of(read, call, entries, meters, scales)
+            meters = await self._meters.refresh(call.tenant_id)
+        raise DatabaseUnavailable("meters are published faster than they can be read")
 
     async def _margins_of(
         self,
@@ -257,22 +285,8 @@ class Gate:
             async with self._database.transaction(call.tenant_id) as tx:
                 pricings = await usage.load_pricings(tx, call.tenant_id, other)
         runnings = usage.make_runnings(read.figures, entries, meters, pricings)
-        return Margins(runnings, _numbers(read.reserved), scales)
-
-    async def _read_margins(
-        self,
-        tx: Connection,
-        call: Call,
-        entries: Mapping[UsageKey, Entry],
-        meters: MeterSet,
-        scales: Mapping[str, int],
-    ) -> Margins:
-        if not entries:
-            return Margins({}, {}, scales)
-        runnings = await usage.load_runnings(tx, call.tenant_id, entries, meters)
-        customers = {key[0] for key in entries}
-        reserved = await store.sum_reserved(tx, call.tenant_id, customers, call.now)
-        return Margins(runnings, _numbers(reserved), scales)
+        reserved = {k: (usage.read_number(r.quantity), r.atoms) for k, r in read.reserved.items()}
+        return Margins(runnings, reserved, scales)
 
     async def _hold(self, cases: Sequence[_Case], call: Call) -> None:
         """Set funds aside for every request that needs some; one that gets less than all of what
@@ -355,12 +369,6 @@ def _open_all(
         except Refusal as refusal:
             faults[position] = refusal
     return cases, faults
-
-
-def _numbers(
-    reserved: Mapping[UsageKey, store.Reserved],
-) -> dict[UsageKey, tuple[Number, int]]:
-    return {key: (usage.read_number(r.quantity), r.atoms) for key, r in reserved.items()}
 
 
 def _open(

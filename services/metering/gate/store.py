@@ -49,35 +49,6 @@ async def list_by_request(
     return {row["request_id"]: _authorization(row) for row in rows}
 
 
-async def sum_reserved(
-    tx: Connection, tenant_id: UUID, customer_ids: Iterable[str], now: datetime
-) -> dict[UsageKey, Reserved]:
-    """What open authorizations of customers reserve of tiers, added up by usage."""
-    # Customer by customer, and without the time, so that the plan is the same however small the
-    # table was when it was made: by the index of open authorizations, not by that of their ends.
-    rows = await tx.fetch(
-        "SELECT c.customer_id, r.part ->> 0 AS item, r.part ->> 1 AS price,"
-        " (r.part ->> 2)::timestamptz AS period_start,"
-        " sum((r.part ->> 3)::numeric)::text AS quantity,"
-        " sum((r.part ->> 4)::numeric)::text AS atoms"
-        " FROM unnest($2::text[]) AS c (customer_id) CROSS JOIN LATERAL ("
-        "   SELECT u.reserved, u.expire_time FROM usage_authorization AS u"
-        "   WHERE u.tenant_id = $1 AND u.customer_id = c.customer_id"
-        "   AND u.state = 1 AND u.reserved <> '[]' OFFSET 0"
-        " ) AS a CROSS JOIN LATERAL jsonb_array_elements(a.reserved) AS r (part)"
-        " WHERE a.expire_time > $3 GROUP BY 1, 2, 3, 4",
-        tenant_id,
-        list(customer_ids),
-        now,
-    )
-    return {
-        (row["customer_id"], row["item"], row["price"], row["period_start"]): Reserved(
-            row["quantity"], int(row["atoms"])
-        )
-        for row in rows
-    }
-
-
 class Reading(NamedTuple):
     """What a batch of the gate reads."""
 
