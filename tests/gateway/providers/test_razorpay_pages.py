@@ -28,6 +28,7 @@ from gateway.providers.razorpay.pages import create_session, read_session
 from gateway.providers.razorpay.payments import (
     find,
 )
+from tests.gateway.providers.razorpay_answers import listed, payment, refused
 from tests.gateway.providers.support import (
     KEY,
     LOST,
@@ -50,36 +51,6 @@ COMMAND = charge_command(inr(10_000), "token_1", provider_customer_id="cust_1")
 LOOK = look(inr(10_000))
 ORDER = answer(200, {"id": "order_1", "entity": "order", "status": "created"})
 ASKED = answer(200, {"razorpay_payment_id": "pay_1", "razorpay_order_id": "order_1"})
-
-
-def payment(status: str = "captured", **changes: Any) -> dict[str, Any]:
-    return {
-        "id": "pay_1",
-        "entity": "payment",
-        "amount": 10_000,
-        "currency": "INR",
-        "status": status,
-        "order_id": "order_1",
-        "captured": status == "captured",
-        "method": "card",
-        "notes": {"tollgate_attempt": REFERENCE},
-    } | changes
-
-
-def listed(*items: dict[str, Any]) -> Answer:
-    return answer(200, {"entity": "collection", "count": len(items), "items": items})
-
-
-def refused(reason: str, payment_id: str = "", description: str = "no") -> Answer:
-    error: dict[str, Any] = {
-        "code": "BAD_REQUEST_ERROR",
-        "description": description,
-        "source": "bank",
-        "step": "payment_authorization",
-        "reason": reason,
-        "metadata": {"payment_id": payment_id, "order_id": "order_1"} if payment_id else {},
-    }
-    return answer(400, {"error": error})
 
 
 def test_a_customer_is_made_or_the_existing_one_given_back() -> None:
