@@ -16,9 +16,9 @@ from metering.meters.domain import Aggregation, MeterSet
 from metering.queries import store as queries
 from metering.queries.domain import Cut, Window, cut, window_at
 from metering.ratecards.domain import Pricing, pricing_of_document, window_name
-from metering.settlement.operations import hours_of
 from metering.usage import store
 from metering.usage.domain import Running
+from metering.usage.operations import hours_of
 from rating.exact import Number
 from rating.price import Accumulate, Matrix, Percentage
 

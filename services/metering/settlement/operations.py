@@ -12,11 +12,10 @@ from chassis.database import Connection, Database
 from metering.charging.domain import Refused
 from metering.charging.operations import Wallet, WalletAway, WalletRefusedCall
 from metering.events import store as events
-from metering.events.domain.decision import Hour, HourKey
 from metering.events.domain.event import EventState, StoredEvent
 from metering.gate import store as gate
 from metering.gate.domain.authorization import AuthorizationState
-from metering.meters.domain import Aggregation, MeterSet
+from metering.meters.domain import MeterSet
 from metering.meters.operations import Meters
 from metering.ratecards.domain import pricing_of_document
 from metering.settlement.domain import (
@@ -28,7 +27,7 @@ from metering.settlement.domain import (
 )
 from metering.usage import store as usage
 from metering.usage.domain import Running
-from rating.exact import Number
+from metering.usage.operations import recount, take_back_hours
 
 log = structlog.get_logger("metering.settlement")
 
@@ -164,7 +163,7 @@ class _Undo:
         if refused:
             await events.reject_events(self._tx, self._tenant_id, self._refusals)
             await self._take_back_usage(refused)
-            await self._take_back_hours(refused)
+            await take_back_hours(self._tx, self._tenant_id, self._meters, refused)
             await self._reopen(refused)
         if self._runnings:
             await usage.save_runnings(self._tx, self._tenant_id, list(self._runnings.values()))
@@ -199,35 +198,6 @@ class _Undo:
             await recount(self._tx, self._tenant_id, self._meters, self._runnings[key])
             self._runnings[key].settle(0, 0)
 
-    async def _take_back_hours(self, refused: Sequence[StoredEvent]) -> None:
-        sums: dict[HourKey, Hour] = {}
-        maxima: set[HourKey] = set()
-        for each in refused:
-            for key, aggregation, value in hours_of(each, self._meters):
-                if aggregation is Aggregation.MAX:
-                    maxima.add(key)
-                else:
-                    sums.setdefault(key, Hour(aggregation)).add(value)
-        if sums:
-            await usage.subtract_hours(self._tx, self._tenant_id, sums)
-        if maxima:
-            found = {key: await self._recount_hour(key) for key in maxima}
-            await usage.set_hours(self._tx, self._tenant_id, found)
-
-    async def _recount_hour(self, key: HourKey) -> tuple[Number, int]:
-        customer_id, code, hour, _ = key
-        meter = self._meters.meters[code]
-        stored = await events.list_of_customer(
-            self._tx, self._tenant_id, customer_id, hour, usage.next_hour(hour), meter.event_name
-        )
-        values = [
-            value
-            for each in stored
-            for found, _, value in hours_of(each, self._meters)
-            if found == key
-        ]
-        return max(values, default=0), len(values)
-
     async def _reopen(self, refused: Sequence[StoredEvent]) -> None:
         """A refused capture leaves its hold as it was, so the authorization may be used again,
         unless it is the hold that had ended."""
@@ -240,34 +210,3 @@ class _Undo:
                 states.setdefault(state, []).append(named)
         for state, ids in states.items():
             await gate.save_state(self._tx, self._tenant_id, ids, state)
-
-
-def hours_of(each: StoredEvent, meters: MeterSet) -> list[tuple[HourKey, Aggregation, Number]]:
-    """What a stored event was counted for by hour."""
-    event = each.event
-    hour = usage.hour_of(event.event_time)
-    return [
-        (
-            (event.customer_id, meter.code, hour, meter.dimension_values(event.properties)),
-            meter.aggregation,
-            meter.value(event.properties, "event"),
-        )
-        for meter in meters.reading(event.name, each.meter_version)
-        if meter.counts(event.properties)
-    ]
-
-
-async def recount(tx: Connection, tenant_id: UUID, meters: MeterSet, running: Running) -> None:
-    """Make running usage anew from the accepted events that it is made of."""
-    meter = meters.meters[running.meter]
-    period = running.stretch.period
-    stored = await events.list_of_customer(
-        tx, tenant_id, running.customer_id, period.start, period.end, meter.event_name
-    )
-    running.restart()
-    for each in sorted(stored, key=lambda one: one.sequence):
-        if any(line.number == running.number for line in each.lines):
-            event = each.event
-            running.recount(
-                meter.value(event.properties, "event"), event.properties, event.event_time
-            )

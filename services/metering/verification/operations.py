@@ -18,9 +18,10 @@ from metering.meters.domain import Aggregation, MeterSet
 from metering.meters.operations import Meters
 from metering.ratecards.domain import pricing_of_document
 from metering.settlement.domain import Chargeable, debits_of
-from metering.settlement.operations import hours_of, load_chargeables
+from metering.settlement.operations import load_chargeables
 from metering.usage import store as usage
 from metering.usage.domain import Running, text_of
+from metering.usage.operations import hours_of
 from rating.exact import Number
 
 EVENTS_PER_READ = 5_000
