@@ -20,6 +20,7 @@ from uuid import UUID
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+from chassis import failpoints
 from kernel.errors import Kind, Refusal
 
 # asyncpg's classes are generic only in its stubs.
@@ -128,8 +129,14 @@ class Database:
         OutcomeUnknown.
         """
         async with self.unscoped() as connection:
+            if failpoints.armed is not None:
+                await failpoints.armed.reach("before_begin")
             async with _transaction(connection, "BEGIN", waits_for_standby=True):
                 yield connection
+                if failpoints.armed is not None:
+                    await failpoints.armed.reach("before_commit")
+            if failpoints.armed is not None:
+                await failpoints.armed.reach("after_commit_before_reply")
 
     @asynccontextmanager
     async def unscoped(self) -> AsyncIterator[Connection]:

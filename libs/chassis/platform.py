@@ -11,6 +11,7 @@ import redis.asyncio
 
 from chassis.clocks import TenantClocks
 from chassis.database import Database
+from chassis.failpoints import arming
 from chassis.metrics import Metrics
 from chassis.peers import IdentityClock, Peers
 from chassis.settings import Settings
@@ -35,6 +36,7 @@ class Platform:
 async def open_platform(settings: Settings) -> AsyncIterator[Platform]:
     """Open everything a service needs. Nothing is connected to yet, so nothing can be away."""
     async with AsyncExitStack() as stack:
+        stack.enter_context(arming(settings.failpoints))
         metrics = Metrics()
         telemetry = Telemetry(settings.service, settings.otlp_endpoint, metrics)
         # In a thread: the last export may wait for a collector, and calls are still ending.

@@ -86,6 +86,7 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     otlp_endpoint: str = ""  # empty: nothing is exported
     expose: bool = False
+    failpoints: str = ""  # a file that arms places to crash at; for tests on loopback alone
     drain_seconds: float = Field(default=20, ge=0, le=600)  # below Kubernetes' 30, never cut short
 
     _example: ClassVar[str] = "wallet=127.0.0.1:7102,invoicing=127.0.0.1:7103"
@@ -116,6 +117,8 @@ class Settings(BaseModel):
 
     def model_post_init(self, context: object, /) -> None:
         if self.expose:
+            if self.failpoints:
+                raise ValueError("failpoints are for tests on loopback, never together with expose")
             return
         for name in ("listen", "health_listen", "metrics_listen"):
             address: str = getattr(self, name)

@@ -59,6 +59,11 @@ def test_what_cannot_be_used_is_one_sentence(variable: str, value: str, words: s
     assert "\n" not in str(caught.value)
 
 
+def test_a_program_that_is_exposed_has_no_failpoints() -> None:
+    with pytest.raises(SettingsError, match="never together with expose"):
+        Settings.load({"TOLLGATE_EXPOSE": "true", "TOLLGATE_FAILPOINTS": "points"})
+
+
 def test_a_wrong_secret_is_not_quoted_back() -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.load({"TOLLGATE_SERVICE_SECRET": "hunter2"})

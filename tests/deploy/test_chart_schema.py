@@ -206,6 +206,8 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
      "services.wallet.podLabels sets app.kubernetes.io/component"),
     ({"services": {"gateway": {"extraEnv": [{"name": "TOLLGATE_LISTEN", "value": "x"}]}}},
      "use the value made for it"),
+    ({"services": {"wallet": {"extraEnv": [{"name": "TOLLGATE_FAILPOINTS", "value": "/tmp/x"}]}}},
+     "it is for tests on loopback"),
 ]  # fmt: skip
 
 

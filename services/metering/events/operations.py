@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from chassis import failpoints
 from chassis.call import Call
 from chassis.database import Connection, Database
 from chassis.lanes import Lanes
@@ -166,6 +167,8 @@ class Ingest:
                 authorization = authorizations[named] if named is not None else None
                 batch.decide(position, match, authorization)
             await _record(tx, inflow.tenant_id, batch)
+            if failpoints.armed is not None:
+                await failpoints.armed.reach("before_events_commit")
         return batch
 
     async def _stored_version(self, tenant_id: UUID) -> int:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import structlog
 
+from chassis import failpoints
 from chassis.call import Call
 from chassis.database import Connection, Database
 from metering.charging.domain import Refused
@@ -69,6 +70,8 @@ class Settlement:
         self, tenant_id: UUID, batch_id: UUID, batch: Sequence[Chargeable], call: Call | None
     ) -> Answers:
         debits = [debits_of(event) for event in batch]
+        if failpoints.armed is not None:
+            await failpoints.armed.reach("after_commit_before_charge")
         posted = await self._wallet.post_debits(
             tenant_id, [debit for parts in debits for debit in parts], call
         )
@@ -78,7 +81,11 @@ class Settlement:
             end = start + len(parts)
             answers[event.receipt_id] = read_answers(event, posted[start:end])
             start = end
+        if failpoints.armed is not None:
+            await failpoints.armed.reach("after_charge_before_settle")
         await self.settle(tenant_id, batch_id, answers)
+        if failpoints.armed is not None:
+            await failpoints.armed.reach("after_settle_before_reply")
         return answers
 
     async def settle(self, tenant_id: UUID, batch_id: UUID, answers: Answers) -> None:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
+from chassis import failpoints
 from chassis.database import Connection, Database, DatabaseUnavailable
 from chassis.lanes import Lanes
 from chassis.messages import append_across
@@ -130,6 +131,8 @@ class Ledger:
     async def _run(self, bundles: Sequence[Bundle]) -> list[list[Outcome]]:
         async with self._database.money_transaction() as tx:
             page = await store.open_batch(tx, store.wanted_of(bundles))
+            if failpoints.armed is not None:
+                await failpoints.armed.reach("after_lock")
             books, outcomes = await _decide(tx, page, bundles)
             await store.record_batch(tx, books)
             if books.recharges or books.alerts or books.rearmed:
