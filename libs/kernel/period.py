@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from kernel.errors import InvalidValue
 
+MONTHS_OF_YEAR = 12
 COUNT_MAX = 1_000  # a period longer than that is a typing error
 
 
@@ -86,6 +87,27 @@ def boundary(anchor: datetime, every: Every, index: int, zone: ZoneInfo) -> date
         case _:
             assert_never(every.unit)
     return _from_local(moved, zone)
+
+
+def unit_floor(start: datetime, every: Every, zone: ZoneInfo) -> datetime:
+    """The first of its unit at or before an instant: midnight, Monday, the 1st, 1 January."""
+    local = start.astimezone(zone).replace(tzinfo=None, hour=0, minute=0, second=0, microsecond=0)
+    match every.unit:
+        case Unit.DAY:
+            pass
+        case Unit.WEEK:
+            local -= timedelta(days=local.weekday())
+        case Unit.MONTH:
+            # Quarters and halves count from January; a length that does not fit a year has no
+            # calendar of its own and counts from its first month.
+            fits = MONTHS_OF_YEAR % every.count == 0
+            back = (local.month - 1) % every.count if fits else 0
+            local = local.replace(day=1, month=local.month - back)
+        case Unit.YEAR:
+            local = local.replace(day=1, month=1)
+        case _:
+            assert_never(every.unit)
+    return _from_local(local, zone)
 
 
 def period_at(anchor: datetime, every: Every, instant: datetime, zone: ZoneInfo) -> Period:

@@ -15,6 +15,7 @@ from invoicing.config import Config
 from invoicing.coupons.rpc import CouponServicer
 from invoicing.credits.rpc import CreditNoteServicer
 from invoicing.customers.rpc import CustomerServicer
+from invoicing.entitlements.rpc import EntitlementServicer
 from invoicing.invoices.operations import UsageReader
 from invoicing.invoices.rpc import InvoiceServicer
 from invoicing.payments.rpc import ReceivedPaymentServicer
@@ -29,6 +30,7 @@ from tollgate.invoicing.v1 import (
     coupon_pb2,
     credit_note_pb2,
     customer_pb2,
+    entitlement_pb2,
     invoice_pb2,
     received_payment_pb2,
     subscription_pb2,
@@ -71,6 +73,7 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
     served = (
         (CustomerServicer(database), customer_pb2, "CustomerService"),
         (CatalogServicer(database, peers), catalog_pb2, "CatalogService"),
+        (EntitlementServicer(database, peers), entitlement_pb2, "EntitlementService"),
         (SubscriptionServicer(database), subscription_pb2, "SubscriptionService"),
         (InvoiceServicer(database, reader, collector.wake), invoice_pb2, "InvoiceService"),
         (CouponServicer(database), coupon_pb2, "CouponService"),

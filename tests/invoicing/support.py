@@ -24,6 +24,8 @@ from tollgate.invoicing.v1 import (
     credit_note_pb2_grpc,
     customer_pb2,
     customer_pb2_grpc,
+    entitlement_pb2,
+    entitlement_pb2_grpc,
     invoice_pb2,
     invoice_pb2_grpc,
     received_payment_pb2,
@@ -80,6 +82,21 @@ def usage(pricing: price_pb2.Price, *, meter: str, code: str = "usage", **fields
     )
 
 
+def granting(feature_code: str, *limits: Any, per: str = "", **fields: Any) -> Any:
+    """What a plan grants of a feature; texts are limits in the default window."""
+    return catalog_pb2.PlanEntitlement(
+        feature_code=feature_code, value=worth(*limits, **fields), per_price_code=per
+    )
+
+
+def worth(*limits: Any, **fields: Any) -> catalog_pb2.EntitlementValue:
+    """A value of a feature; texts are limits in the default window."""
+    stated = [
+        catalog_pb2.UsageLimit(quantity=one) if isinstance(one, str) else one for one in limits
+    ]
+    return catalog_pb2.EntitlementValue(limits=stated, **fields)
+
+
 def payment(
     value: str,
     named: dict[str, str] | None = None,
@@ -128,6 +145,7 @@ class Books:
         self.clock_version = 0
         self.customers = customer_pb2_grpc.CustomerServiceStub(channel)
         self.catalog = catalog_pb2_grpc.CatalogServiceStub(channel)
+        self.entitlements = entitlement_pb2_grpc.EntitlementServiceStub(channel)
         self.subscriptions = subscription_pb2_grpc.SubscriptionServiceStub(channel)
         self.invoices = invoice_pb2_grpc.InvoiceServiceStub(channel)
         self.taxes = invoice_pb2_grpc.TaxServiceStub(channel)
@@ -206,6 +224,30 @@ class Books:
             catalog_pb2.GetRateCardsRequest(customer_ids=[customer_id]),
         )
         return answer.rate_cards[0]
+
+    async def feature(self, code: str, kind: str, **fields: Any) -> entitlement_pb2.Feature:
+        """A feature of a kind: "BOOLEAN", "CONFIG" or "METERED"."""
+        number = catalog_pb2.FeatureKind.Value(f"FEATURE_KIND_{kind}")
+        given = {"name": code.title(), "kind": number} | fields
+        answer = await self.call(
+            self.entitlements.SetFeature,
+            entitlement_pb2.SetFeatureRequest(feature=entitlement_pb2.Feature(code=code, **given)),
+        )
+        found: entitlement_pb2.Feature = answer.feature
+        return found
+
+    async def entitled(self, customer_id: str = "acme") -> dict[str, catalog_pb2.Entitlement]:
+        """What a customer may do, by feature."""
+        held = await self.holding(customer_id)
+        return {one.feature_code: one for one in held.entitlements}
+
+    async def holding(self, customer_id: str = "acme") -> entitlement_pb2.CustomerEntitlements:
+        answer = await self.call(
+            self.entitlements.GetEntitlements,
+            entitlement_pb2.GetEntitlementsRequest(customer_ids=[customer_id]),
+        )
+        found: entitlement_pb2.CustomerEntitlements = answer.customers[0]
+        return found
 
     async def list_invoices(self, customer_id: str = "") -> list[Any]:
         answer = await self.call(

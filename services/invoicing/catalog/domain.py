@@ -10,6 +10,8 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
+from invoicing.entitlements.domain.resolve import Entitlement
+from invoicing.entitlements.domain.value import PlanEntitlement
 from kernel.currency import is_currency
 from kernel.errors import InvalidValue, Kind, Refusal
 from kernel.period import Every
@@ -115,6 +117,7 @@ class PlanVersion:
     features: tuple[str, ...]
     create_time: datetime
     publish_time: datetime | None = None
+    entitlements: tuple[PlanEntitlement, ...] = ()
 
 
 def check_price(price: PlanPrice, field: str) -> None:
@@ -178,7 +181,13 @@ class RateCard:
     suspended: bool = False
     time_zone: str = ""
     entries: tuple[CardEntry, ...] = ()
-    features: tuple[str, ...] = ()
+    entitlements: tuple[Entitlement, ...] = ()
+    valid_until: datetime | None = None
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Codes of what the customer may use."""
+        return tuple(one.feature.code for one in self.entitlements if one.enabled)
 
 
 def order_entries(entries: Collection[CardEntry]) -> tuple[CardEntry, ...]:

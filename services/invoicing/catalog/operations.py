@@ -12,6 +12,7 @@ from chassis.database import Connection
 from chassis.peers import Peers
 from invoicing.catalog import store
 from invoicing.catalog.domain import (
+    CardEntry,
     PlanNotPublished,
     PlanVersion,
     RateCard,
@@ -20,6 +21,7 @@ from invoicing.catalog.domain import (
     publish,
 )
 from invoicing.customers.store import find_customers
+from invoicing.entitlements.operations import check_entitlements, get_entitlements
 from kernel.errors import NotFound
 from tollgate.metering.v1 import meter_pb2, meter_pb2_grpc
 
@@ -43,10 +45,11 @@ async def publish_version(
     meters: Collection[str],
     now: datetime,
 ) -> PlanVersion:
-    """Raises NotFound, PlanNotDraft, InvalidValue naming the price at fault."""
+    """Raises NotFound, PlanNotDraft, InvalidValue naming the price or entitlement at fault."""
     plan = await store.find_version(tx, tenant_id, code, version, lock=True)
     if plan is None:
         raise NotFound("plan version", f"{code} {version}")
+    await check_entitlements(tx, tenant_id, plan.entitlements, "entitlements")
     published = publish(plan, meters, now)
     await store.save_published(tx, tenant_id, published)
     return published
@@ -83,19 +86,13 @@ async def get_rate_cards(
     customers = await find_customers(tx, tenant_id, customer_ids)
     ended_after = now - timedelta(days=ENDED_CARDS_DAYS)
     entries = await store.list_card_entries(tx, tenant_id, list(customers), ended_after)
+    granted = await get_entitlements(tx, tenant_id, customer_ids, now, customers)
     cards = []
-    for customer_id in customer_ids:
+    for customer_id, held in zip(customer_ids, granted, strict=True):
         customer = customers.get(customer_id)
         if customer is None:
             cards.append(RateCard(customer_id, known=False))
             continue
-        found = entries.get(customer_id, [])
-        features = {
-            feature: None
-            for entry, names in found
-            if entry.end_time is None or entry.end_time > now
-            for feature in names
-        }
         cards.append(
             RateCard(
                 customer_id=customer_id,
@@ -103,11 +100,20 @@ async def get_rate_cards(
                 version=customer.rate_card_version,
                 suspended=customer.suspended,
                 time_zone=customer.time_zone,
-                entries=order_entries([e for e, _ in found if e.price.meter]),
-                features=tuple(features),
+                entries=order_entries(entries.get(customer_id, [])),
+                entitlements=held.entitlements,
+                valid_until=_valid_until(entries.get(customer_id, []), held.valid_until, now),
             )
         )
     return cards
+
+
+def _valid_until(
+    entries: Collection[CardEntry], granted_until: datetime | None, now: datetime
+) -> datetime | None:
+    """When prices or entitlements change by themselves next."""
+    instants = [granted_until, *(e.start_time for e in entries), *(e.end_time for e in entries)]
+    return min((one for one in instants if one is not None and one > now), default=None)
 
 
 async def list_meters(peers: Peers, call: Call) -> set[str]:

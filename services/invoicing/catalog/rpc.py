@@ -13,13 +13,13 @@ from invoicing.catalog import operations, store
 from invoicing.catalog.domain import PriceKind, VersionState
 from invoicing.catalog.wire import (
     document_of,
-    parse_code,
     parse_plan,
     render_plan,
     render_rate_card,
 )
 from invoicing.customers.wire import parse_customer_id
 from invoicing.operations import once
+from invoicing.wire import parse_code
 from kernel.errors import InvalidValue
 from rating.request import answer
 from tollgate.invoicing.v1 import catalog_pb2 as pb

@@ -19,6 +19,7 @@ from invoicing.catalog.domain import (
     Timing,
     VersionState,
 )
+from invoicing.entitlements.domain.value import entitlement_documents, entitlements_of
 from kernel.period import Every, Unit
 
 PRICE_COLUMNS = (
@@ -27,7 +28,7 @@ PRICE_COLUMNS = (
 )
 _VERSION_COLUMNS = (
     "v.code, v.version, v.name, v.state, v.interval_count, v.interval_unit, v.features,"
-    " v.create_time, v.publish_time"
+    " v.create_time, v.publish_time, v.entitlements"
 )
 
 
@@ -46,7 +47,8 @@ async def take_version(tx: Connection, tenant_id: UUID, code: str) -> int:
 async def insert_version(tx: Connection, tenant_id: UUID, plan: PlanVersion) -> None:
     await tx.execute(
         "INSERT INTO plan_version (tenant_id, code, version, name, state, interval_count,"
-        " interval_unit, features, create_time) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        " interval_unit, features, create_time, entitlements)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb)",
         tenant_id,
         plan.code,
         plan.version,
@@ -56,6 +58,7 @@ async def insert_version(tx: Connection, tenant_id: UUID, plan: PlanVersion) -> 
         plan.every.unit.value,
         list(plan.features),
         plan.create_time,
+        json.dumps(entitlement_documents(plan.entitlements)),
     )
     await tx.executemany(
         "INSERT INTO price (tenant_id, price_id, plan_code, plan_version, position, code,"
@@ -145,26 +148,24 @@ async def list_versions(
 
 async def list_card_entries(
     tx: Connection, tenant_id: UUID, customer_ids: Sequence[str], ended_after: datetime
-) -> dict[str, list[tuple[CardEntry, tuple[str, ...]]]]:
-    """Usage prices by customer, older subscriptions first, each with its plan's features."""
+) -> dict[str, list[CardEntry]]:
+    """Usage prices by customer, older subscriptions first."""
     rows = await tx.fetch(
         f"SELECT s.customer_id, i.subscription_item_id, s.plan_code, s.anchor_time,"
         f" s.interval_count, s.interval_unit, s.time_zone, s.start_time, s.end_time,"
-        f" v.features, {PRICE_COLUMNS}"
-        " FROM subscription AS s"
-        " JOIN plan_version AS v ON v.tenant_id = s.tenant_id AND v.code = s.plan_code"
-        "  AND v.version = s.plan_version"
+        f" {PRICE_COLUMNS} FROM subscription AS s"
         " JOIN subscription_item AS i ON i.tenant_id = s.tenant_id"
         "  AND i.subscription_id = s.subscription_id"
         " JOIN price AS p ON p.tenant_id = i.tenant_id AND p.price_id = i.price_id"
         " WHERE s.tenant_id = $1 AND s.customer_id = ANY ($2)"
         "  AND (s.end_time IS NULL OR (s.end_time > $3 AND s.end_time > s.start_time))"
+        "  AND p.kind = 'USAGE'"
         " ORDER BY s.customer_id, s.start_time, s.subscription_id, i.position",
         tenant_id,
         list(customer_ids),
         ended_after,
     )
-    found: dict[str, list[tuple[CardEntry, tuple[str, ...]]]] = {}
+    found: dict[str, list[CardEntry]] = {}
     for row in rows:
         entry = CardEntry(
             price=price_of(row),
@@ -176,7 +177,7 @@ async def list_card_entries(
             start_time=row["start_time"],
             end_time=row["end_time"],
         )
-        found.setdefault(row["customer_id"], []).append((entry, tuple(row["features"])))
+        found.setdefault(row["customer_id"], []).append(entry)
     return found
 
 
@@ -226,4 +227,5 @@ def _version(row: asyncpg.Record, prices: Sequence[PlanPrice]) -> PlanVersion:
         features=tuple(row["features"]),
         create_time=row["create_time"],
         publish_time=row["publish_time"],
+        entitlements=entitlements_of(json.loads(row["entitlements"])),
     )

@@ -22,15 +22,17 @@ from invoicing.catalog.domain import (
     VersionState,
     check_price,
 )
+from invoicing.entitlements.wire import (
+    parse_entitlements,
+    render_entitlement,
+    render_plan_entitlement,
+)
+from invoicing.wire import CODE_MAX, METER_CODE, parse_code, parse_interval, render_interval
 from kernel.errors import InvalidValue
 from kernel.ids import new_id
-from kernel.period import Every, Unit
 from tollgate.invoicing.v1 import catalog_pb2 as pb
 from tollgate.type.v1 import price_pb2
 
-CODE = r"[A-Za-z0-9_-]+"
-METER_CODE = r"[A-Za-z0-9_.-]+"
-CODE_MAX = 64
 PRICES_MAX = 200  # an invoice with more lines per plan is nobody's reading
 FEATURES_MAX = 200
 DIMENSIONS_MAX = 10  # as many as a meter may have
@@ -47,13 +49,6 @@ SETTLEMENTS = {
     pb.SETTLEMENT_INVOICE: Settlement.INVOICE,
     pb.SETTLEMENT_WALLET: Settlement.WALLET,
 }
-UNITS = {
-    pb.INTERVAL_UNIT_UNSPECIFIED: Unit.MONTH,
-    pb.INTERVAL_UNIT_DAY: Unit.DAY,
-    pb.INTERVAL_UNIT_WEEK: Unit.WEEK,
-    pb.INTERVAL_UNIT_MONTH: Unit.MONTH,
-    pb.INTERVAL_UNIT_YEAR: Unit.YEAR,
-}
 RENDERED_KINDS = {kind: number for number, kind in KINDS.items()}
 RENDERED_SETTLEMENTS = {
     Settlement.INVOICE: pb.SETTLEMENT_INVOICE,
@@ -63,7 +58,6 @@ RENDERED_TIMINGS = {
     Timing.ADVANCE: pb.BILLING_TIMING_ADVANCE,
     Timing.ARREARS: pb.BILLING_TIMING_ARREARS,
 }
-RENDERED_UNITS = {unit: number for number, unit in UNITS.items() if number}
 RENDERED_STATES = {
     VersionState.DRAFT: pb.PLAN_VERSION_STATE_DRAFT,
     VersionState.PUBLISHED: pb.PLAN_VERSION_STATE_PUBLISHED,
@@ -77,10 +71,6 @@ def document_of(message: Message) -> dict[str, Any]:
     """A message as the document `rating` reads: the proto's own field names."""
     document: dict[str, Any] = json_format.MessageToDict(message, preserving_proto_field_name=True)
     return document
-
-
-def parse_code(text: str, field: str) -> str:
-    return parse_text(text, field, maximum=CODE_MAX, pattern=CODE)
 
 
 def parse_plan(message: pb.Plan, now: datetime) -> PlanVersion:
@@ -109,15 +99,12 @@ def parse_plan(message: pb.Plan, now: datetime) -> PlanVersion:
             for index, feature in enumerate(message.features)
         ),
         create_time=now,
+        entitlements=parse_entitlements(
+            message.entitlements,
+            "plan.entitlements",
+            {price.code for price in prices if price.kind is PriceKind.SEAT},
+        ),
     )
-
-
-def parse_interval(message: pb.BillingInterval, field: str) -> Every:
-    unit = parse_member(message.unit, UNITS, f"{field}.unit")
-    try:
-        return Every(message.count or 1, unit)
-    except InvalidValue as refusal:
-        raise InvalidValue(f"{field}.count", refusal.why) from None
 
 
 def parse_plan_price(message: pb.PlanPrice, field: str, now: datetime) -> PlanPrice:
@@ -182,10 +169,6 @@ def render_pricing(price: PlanPrice) -> price_pb2.Price:
     return message
 
 
-def render_interval(every: Every) -> pb.BillingInterval:
-    return pb.BillingInterval(count=every.count, unit=RENDERED_UNITS[every.unit])
-
-
 def render_plan(plan: PlanVersion) -> pb.Plan:
     message = pb.Plan(
         code=plan.code,
@@ -196,6 +179,7 @@ def render_plan(plan: PlanVersion) -> pb.Plan:
         interval=render_interval(plan.every),
         features=plan.features,
         create_time=render_time(plan.create_time),
+        entitlements=[render_plan_entitlement(one) for one in plan.entitlements],
     )
     if plan.publish_time is not None:
         message.publish_time.CopyFrom(render_time(plan.publish_time))
@@ -218,7 +202,7 @@ def render_plan_price(price: PlanPrice) -> pb.PlanPrice:
 
 
 def render_rate_card(card: RateCard) -> pb.RateCard:
-    return pb.RateCard(
+    message = pb.RateCard(
         customer_id=card.customer_id,
         version=card.version,
         known=card.known,
@@ -226,7 +210,11 @@ def render_rate_card(card: RateCard) -> pb.RateCard:
         time_zone=card.time_zone,
         entries=[render_card_entry(entry) for entry in card.entries],
         features=card.features,
+        entitlements=[render_entitlement(one) for one in card.entitlements],
     )
+    if card.valid_until is not None:
+        message.valid_until_time.CopyFrom(render_time(card.valid_until))
+    return message
 
 
 def render_card_entry(entry: CardEntry) -> pb.RateCardEntry:

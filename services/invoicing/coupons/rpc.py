@@ -5,7 +5,6 @@ from __future__ import annotations
 from chassis.call import Call
 from chassis.database import Connection, Database
 from chassis.paging import next_token, parse_page
-from invoicing.catalog.wire import parse_code
 from invoicing.coupons import store
 from invoicing.coupons.operations import (
     archive_coupon,
@@ -17,6 +16,7 @@ from invoicing.coupons.wire import parse_coupon, render_coupon, render_held
 from invoicing.customers.operations import get_customer
 from invoicing.customers.wire import parse_customer_id
 from invoicing.operations import once
+from invoicing.wire import parse_code
 from kernel.currency import currency
 from tollgate.invoicing.v1 import coupon_pb2 as pb
 

@@ -7,9 +7,9 @@ from datetime import datetime
 from decimal import Decimal
 
 from chassis.wire import find_time, parse_member, parse_text, render_amount, render_time
-from invoicing.catalog.wire import parse_code
 from invoicing.coupons.domain import Coupon, Duration, HeldCoupon
 from invoicing.payments.wire import parse_money
+from invoicing.wire import parse_code
 from kernel.errors import InvalidValue
 from kernel.money import format_atoms, format_decimal, parse_decimal
 from tollgate.invoicing.v1 import coupon_pb2 as pb

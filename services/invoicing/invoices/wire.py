@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from chassis.wire import parse_text, parse_time, render_time
-from invoicing.catalog.wire import document_of, parse_code
+from invoicing.catalog.wire import document_of
 from invoicing.collection.domain import DunningState
 from invoicing.invoices.domain.charge import Charge
 from invoicing.invoices.domain.document import Draft, InvoiceKind, InvoiceState
@@ -14,6 +14,7 @@ from invoicing.invoices.domain.line import Consumption, Line, LineKind
 from invoicing.invoices.domain.one_off import StatedLine
 from invoicing.invoices.store import StoredInvoice
 from invoicing.taxes.domain import Tax
+from invoicing.wire import parse_code
 from kernel.errors import InvalidValue
 from kernel.money import Asset, format_decimal, parse_decimal
 from kernel.period import Period

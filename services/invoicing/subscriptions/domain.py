@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
@@ -14,14 +14,12 @@ from zoneinfo import ZoneInfo
 
 from invoicing.catalog.domain import PlanPrice, PriceKind
 from kernel.errors import Kind, Refusal
-from kernel.period import Every, Period, Unit, boundary, parse_zone, period_at
+from kernel.period import MONTHS_OF_YEAR, Every, Period, Unit, parse_zone, period_at, unit_floor
 from rating.breakdown import rate
 from rating.components import Breakdown
 from rating.exact import exact
 from rating.price import LevelModel, Seat
 from rating.state import State
-
-MONTHS_OF_YEAR = 12
 
 
 class SubscriptionEnded(Refusal):
@@ -124,30 +122,9 @@ def find_anchor(start: datetime, every: Every, mode: AnchorMode, zone: ZoneInfo)
         case AnchorMode.ANNIVERSARY:
             return start
         case AnchorMode.CALENDAR:
-            return _unit_floor(start, every, zone)
+            return unit_floor(start, every, zone)
         case _:
             assert_never(mode)
-
-
-def _unit_floor(start: datetime, every: Every, zone: ZoneInfo) -> datetime:
-    local = start.astimezone(zone).replace(tzinfo=None, hour=0, minute=0, second=0, microsecond=0)
-    match every.unit:
-        case Unit.DAY:
-            pass
-        case Unit.WEEK:
-            local -= timedelta(days=local.weekday())
-        case Unit.MONTH:
-            # Quarters and halves count from January; a length that does not fit a year has no
-            # calendar of its own and counts from its first month.
-            fits = MONTHS_OF_YEAR % every.count == 0
-            back = (local.month - 1) % every.count if fits else 0
-            local = local.replace(day=1, month=local.month - back)
-        case Unit.YEAR:
-            local = local.replace(day=1, month=1)
-        case _:
-            assert_never(every.unit)
-    # Through the grid's own arithmetic, so that a midnight the clock skips is where it puts it.
-    return boundary(local.replace(tzinfo=zone).astimezone(UTC), Every(1, Unit.DAY), 0, zone)
 
 
 def cancel(subscription: Subscription, now: datetime, *, immediately: bool) -> Subscription:

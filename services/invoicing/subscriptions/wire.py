@@ -7,10 +7,10 @@ from datetime import datetime
 from decimal import Decimal
 
 from chassis.wire import find_time, parse_count, parse_member, render_time
-from invoicing.catalog.wire import parse_code
 from invoicing.customers.wire import parse_customer_id
 from invoicing.subscriptions.domain import AnchorMode, Subscription, SubscriptionState
 from invoicing.subscriptions.operations import Wish
+from invoicing.wire import parse_code
 from kernel.errors import InvalidValue
 from kernel.money import format_decimal, parse_decimal
 from tollgate.invoicing.v1 import subscription_pb2 as pb

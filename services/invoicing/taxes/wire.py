@@ -5,9 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 
 from chassis.wire import find_time, parse_text, render_time
-from invoicing.catalog.wire import parse_code
 from invoicing.customers.wire import parse_country
 from invoicing.taxes.domain import ALWAYS, TaxRate
+from invoicing.wire import parse_code
 from kernel.errors import InvalidValue
 from kernel.money import format_decimal, parse_decimal
 from tollgate.invoicing.v1 import invoice_pb2 as pb

@@ -1,0 +1,1 @@
+"""Features, and what customers may do with them."""

@@ -1,0 +1,1 @@
+"""The rules of entitlements: pure functions over frozen values."""
