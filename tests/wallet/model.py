@@ -274,6 +274,9 @@ class Model:
             (payers or hold.backers)[0].debt += short
             short = 0
         hold.captured += atoms - short
+        for purse in self.owned():
+            if purse.debt:
+                purse.touch(now)
         if final:
             self._release(hold, now)
             hold.state = "CAPTURED"

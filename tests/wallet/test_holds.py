@@ -258,3 +258,25 @@ async def _get(client: WalletClient, hold_id: str) -> ledger_pb2.Hold:
     answer = await client.call(client.holds.GetHold, ledger.GetHoldRequest(hold_id=hold_id))
     assert isinstance(answer.hold, ledger_pb2.Hold)
     return answer.hold
+
+
+async def test_a_forced_capture_of_a_frozen_wallet_leaves_no_debt_beside_its_funds(
+    client: WalletClient,
+) -> None:
+    await client.asset()
+    wallet_id = await client.wallet()
+    await client.grant(wallet_id, "100")
+    hold_id = (await client.hold("10")).hold.hold_id
+    await client.set_state(wallet_id, wallet_pb2.WALLET_STATE_FROZEN)
+    forced = await client.capture(
+        hold_id, "40", final=True, over_capture=ledger_pb2.OVER_CAPTURE_FORCE
+    )
+    assert forced.debit.amount.value == "40"
+    (balance,) = await client.balances()
+    assert (balance.debt, balance.available, balance.debited) == ("0", "60", "40")
+    await client.set_state(wallet_id, wallet_pb2.WALLET_STATE_ACTIVE)
+    assert reasons([await client.debit("60.01"), await client.debit("60")]) == [
+        "INSUFFICIENT_FUNDS",
+        "OK",
+    ]
+    assert await client.verify() == []

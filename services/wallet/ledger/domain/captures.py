@@ -20,7 +20,7 @@ from wallet.ledger.domain.holds import (
 from wallet.ledger.domain.items import CaptureItem, DebitItem
 from wallet.ledger.domain.outcomes import Posted, Share
 from wallet.ledger.domain.refusals import HoldEnded, OverCaptured
-from wallet.ledger.domain.ripening import close_if_spent, present, touch
+from wallet.ledger.domain.ripening import close_if_spent, present, settle, touch
 from wallet.ledger.domain.signals import watch
 from wallet.ledger.domain.spending import Part, available_in, find_payers, spread, take
 from wallet.ledger.domain.values import (
@@ -62,6 +62,7 @@ def capture(books: Books, item: CaptureItem | DebitItem) -> Posted:
         more, shortfall = _exceed(books, hold, item, excess, payers, balances, purpose, now)
         shares = _merged(shares, more)
     hold.captured += item.atoms - shortfall
+    _settle(books, hold, item.request_id, now)
     if item.final:
         release(books, hold, item.request_id, now)
         end(books, hold, HoldState.CAPTURED, now)
@@ -71,6 +72,16 @@ def capture(books: Books, item: CaptureItem | DebitItem) -> Posted:
     return Posted(
         hold.asset, item.scale, item.atoms - shortfall, shortfall, left, late=False, shares=shares
     )
+
+
+def _settle(books: Books, hold: Hold, request_id: str, now: datetime) -> None:
+    """Pay what the capture left owing from funds that are there: those of a frozen wallet, or those
+    that came in after an overdraft was set aside."""
+    for wallet in owners(books, hold):
+        balance = wallet.balances.get(hold.asset)
+        if balance is not None and balance.overdrawn > balance.held_unbacked:
+            touch(books, balance, now)
+            settle(books, balance, now, request_id)
 
 
 def _use(books: Books, hold: Hold, atoms: int, request_id: str, now: datetime) -> list[Share]:
