@@ -13,6 +13,8 @@ from chassis.server import bind
 from chassis.service import App, Job, ServiceDefinition
 from metering.charging.operations import Wallet
 from metering.config import Config
+from metering.corrections.operations import Corrections
+from metering.corrections.rpc import CorrectionService
 from metering.events.jobs import Partitions
 from metering.events.operations import Ingest
 from metering.events.rpc import EventService
@@ -26,7 +28,7 @@ from metering.ratecards.jobs import CardWatch
 from metering.ratecards.operations import RateCards
 from metering.settlement.jobs import Recovery
 from metering.settlement.operations import Settlement
-from tollgate.metering.v1 import event_pb2, gate_pb2, meter_pb2, usage_pb2
+from tollgate.metering.v1 import correction_pb2, event_pb2, gate_pb2, meter_pb2, usage_pb2
 
 # While the wallet answers one lane, the other prices: measured, two answer a third more than one.
 GATE_LANES = 2
@@ -49,6 +51,10 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
         bind(
             EventService(database, ingest, meters, platform.clocks, platform.metrics),
             event_pb2.DESCRIPTOR.services_by_name["EventService"],
+        ),
+        bind(
+            CorrectionService(database, Corrections(database, meters, cards, wallet, settlement)),
+            correction_pb2.DESCRIPTOR.services_by_name["CorrectionService"],
         ),
         bind(
             GateService(gate, platform.metrics), gate_pb2.DESCRIPTOR.services_by_name["GateService"]

@@ -22,6 +22,8 @@ from tollgate.invoicing.v1 import (
     subscription_pb2_grpc,
 )
 from tollgate.metering.v1 import (
+    correction_pb2,
+    correction_pb2_grpc,
     event_pb2,
     event_pb2_grpc,
     gate_pb2,
@@ -110,6 +112,7 @@ class World:
         self.events = event_pb2_grpc.EventServiceStub(metering)
         self.gate = gate_pb2_grpc.GateServiceStub(metering)
         self.usage = usage_pb2_grpc.UsageServiceStub(metering)
+        self.corrections = correction_pb2_grpc.CorrectionServiceStub(metering)
 
     async def call(self, method: Callable[..., Any], request: Any) -> Any:
         """One call for this tenant."""
@@ -286,6 +289,32 @@ class World:
         answer = await self.call(
             self.events.IngestEvents, event_pb2.IngestEventsRequest(events=events)
         )
+        return list(answer.outcomes)
+
+    async def amend(
+        self, *events: event_pb2.Event, reason: str = "reported wrongly", key: str = ""
+    ) -> list[correction_pb2.CorrectionOutcome]:
+        items = [
+            correction_pb2.Amendment(
+                request_id=key or self.key("amend"), event=event, reason=reason
+            )
+            for event in events
+        ]
+        request = correction_pb2.AmendEventsRequest(items=items)
+        answer = await self.call(self.corrections.AmendEvents, request)
+        return list(answer.outcomes)
+
+    async def deprecate(
+        self, *event_ids: str, reason: str = "never happened", key: str = ""
+    ) -> list[correction_pb2.CorrectionOutcome]:
+        items = [
+            correction_pb2.Deprecation(
+                request_id=key or self.key("deprecate"), event_id=event_id, reason=reason
+            )
+            for event_id in event_ids
+        ]
+        request = correction_pb2.DeprecateEventsRequest(items=items)
+        answer = await self.call(self.corrections.DeprecateEvents, request)
         return list(answer.outcomes)
 
     async def balances(self, customer_id: str) -> dict[str, str]:

@@ -77,6 +77,17 @@ class Debit(NamedTuple):
     capture: Capture | None
 
 
+class Reversal(NamedTuple):
+    """A part of a posted debit to be given back to where it came from."""
+
+    key: str
+    charge_id: str
+    asset: str
+    scale: int
+    atoms: int
+    reference: str
+
+
 class Posted(NamedTuple):
     """A debit that the wallet posted."""
 

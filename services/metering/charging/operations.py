@@ -17,6 +17,7 @@ from metering.charging.domain import (
     HoldRequest,
     Posted,
     Refused,
+    Reversal,
     chunks_of,
 )
 from metering.charging.wire import (
@@ -107,6 +108,13 @@ class Wallet:
                 for outcome, debit in zip(answer.outcomes, chunk, strict=True)
             )
         return answers
+
+    async def reverse_debits(
+        self, tenant_id: UUID, reversals: Sequence[Reversal], call: Call | None
+    ) -> list[Posted | Refused]:
+        """Give parts of posted debits back to where they came from. Raises WalletAway; repeating
+        all of them by key gives the same answers."""
+        return [Refused("UNSUPPORTED", "the wallet gives nothing back", {}) for _ in reversals]
 
     async def place_holds(
         self, tenant_id: UUID, holds: Sequence[HoldRequest], call: Call | None

@@ -13,8 +13,9 @@ from chassis.metrics import Metrics
 from chassis.paging import next_token, parse_page
 from kernel.errors import NotFound, Refusal
 from metering.charging.domain import batch_of
+from metering.corrections.operations import load_histories
 from metering.events import store
-from metering.events.domain.event import Outcome, event_key, invalid
+from metering.events.domain.event import EventState, Outcome, invalid
 from metering.events.domain.rendering import outcome_of_stored
 from metering.events.operations import Arrival, Ingest
 from metering.events.wire import check_batch, parse_event, render_outcome, render_stored
@@ -103,17 +104,22 @@ class EventService:
     async def GetEvent(
         self, request: event_pb2.GetEventRequest, call: Call
     ) -> event_pb2.GetEventResponse:
-        async with self._database.transaction(call.tenant_id) as tx:
-            receipt = await store.find_receipt(tx, call.tenant_id, event_key(request.event_id))
-            found = await store.list_events(tx, call.tenant_id, [receipt]) if receipt else []
-            if not found or found[0].event.event_id != request.event_id:
+        tenant_id = call.tenant_id
+        async with self._database.transaction(tenant_id) as tx:
+            histories = await load_histories(tx, tenant_id, [request.event_id])
+            if request.event_id not in histories:
                 raise NotFound("event", request.event_id)
-            stored = found[0]
-            numbers = [(stored.event.customer_id, line.number) for line in stored.lines]
-            usages = await usage.find_named(tx, call.tenant_id, numbers)
-            batch_id = batch_of(stored.receipt_id)
-            pending = await store.list_pending(tx, call.tenant_id, [batch_id])
-        return render_stored(stored, outcome_of_stored(stored, usages, bool(pending)))
+            history = histories[request.event_id]
+            last = history.last
+            numbers = [(last.event.customer_id, line.number) for line in last.lines]
+            usages = await usage.find_named(tx, tenant_id, numbers)
+            pending = await store.list_pending(
+                tx, tenant_id, {batch_of(key) for key in history.receipts}
+            )
+        outcome = outcome_of_stored(last, usages, bool(pending))
+        if history.is_deprecated:
+            outcome = outcome._replace(state=EventState.DEPRECATED, charges=[])
+        return render_stored(history, outcome)
 
     async def ListCharges(
         self, request: event_pb2.ListChargesRequest, call: Call

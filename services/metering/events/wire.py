@@ -9,6 +9,7 @@ from chassis.wire import parse_text, parse_time, parse_uuid, render_time
 from kernel.errors import InvalidValue
 from kernel.money import format_atoms
 from metering.charging.domain import Refused
+from metering.corrections.domain.revision import History
 from metering.events.domain.event import (
     EVENTS_PER_CALL_MAX,
     PROPERTIES_MAX,
@@ -20,7 +21,6 @@ from metering.events.domain.event import (
     Event,
     EventState,
     Outcome,
-    StoredEvent,
     check_time,
 )
 from tollgate.metering.v1 import event_pb2
@@ -33,6 +33,8 @@ STATES = {
     EventState.REJECTED: event_pb2.EVENT_STATE_REJECTED,
     EventState.PENDING: event_pb2.EVENT_STATE_PENDING,
     EventState.INVALID: event_pb2.EVENT_STATE_INVALID,
+    EventState.PARKED: event_pb2.EVENT_STATE_PARKED,
+    EventState.DEPRECATED: event_pb2.EVENT_STATE_DEPRECATED,
 }
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -149,10 +151,14 @@ def render_event(event: Event) -> event_pb2.Event:
     )
 
 
-def render_stored(stored: StoredEvent, outcome: Outcome) -> event_pb2.GetEventResponse:
-    """A stored event with its outcome."""
+def render_stored(history: History, outcome: Outcome) -> event_pb2.GetEventResponse:
+    """A stored event as it is now, with its outcome."""
+    origin = history.origin
+    # A correction leaves the authorization to the original, which captured it.
+    event = history.last.event._replace(authorization_id=origin.event.authorization_id)
     return event_pb2.GetEventResponse(
-        event=render_event(stored.event),
+        event=render_event(event),
         outcome=render_outcome(outcome),
-        receive_time=render_time(stored.receive_time),
+        receive_time=render_time(origin.receive_time),
+        revision=len(history.standing),
     )

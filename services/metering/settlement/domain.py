@@ -13,6 +13,7 @@ from metering.charging.domain import (
     OverUse,
     Posted,
     Refused,
+    Reversal,
     charge_of,
     refused,
 )
@@ -39,6 +40,17 @@ class Chargeable(NamedTuple):
     customer_id: str
     lines: Sequence[ChargeLine]
     authorization: Authorization | None
+    returns: Sequence[ChargeReturn] = ()
+
+
+class ChargeReturn(NamedTuple):
+    """What a correction gives back of one charge."""
+
+    number: int  # of the customer's usage
+    charge_id: str
+    asset: str
+    scale: int
+    atoms: int
 
 
 class ChargeAnswer(NamedTuple):
@@ -46,6 +58,7 @@ class ChargeAnswer(NamedTuple):
 
     lines: list[Posted | None]  # None where a line asked for nothing
     refusal: Refused | None
+    unreturned: tuple[ChargeReturn, ...] = ()  # what it refused to give back
 
     @property
     def shortfalls(self) -> dict[int, int]:
@@ -107,6 +120,21 @@ def debits_of(event: Chargeable) -> list[Debit]:
             )
         )
     return debits
+
+
+def reversals_of(event: Chargeable) -> list[Reversal]:
+    """What the wallet is asked to give back; the same event always gives the same keys."""
+    return [
+        Reversal(
+            f"return:{event.receipt_id}:{place}",
+            part.charge_id,
+            part.asset,
+            part.scale,
+            part.atoms,
+            event.event_id,
+        )
+        for place, part in enumerate(event.returns, 1)
+    ]
 
 
 def read_answers(event: Chargeable, answers: Sequence[Posted | Refused]) -> ChargeAnswer:

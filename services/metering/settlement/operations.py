@@ -12,7 +12,10 @@ from chassis.call import Call
 from chassis.database import Connection, Database
 from metering.charging.domain import Refused
 from metering.charging.operations import Wallet, WalletAway, WalletRefusedCall
+from metering.corrections import store as corrections
+from metering.corrections.domain.revision import Refund, Revision
 from metering.events import store as events
+from metering.events.domain.decision import Hour, HourKey
 from metering.events.domain.event import EventState, StoredEvent
 from metering.gate import store as gate
 from metering.gate.domain.authorization import AuthorizationState
@@ -23,12 +26,14 @@ from metering.settlement.domain import (
     Chargeable,
     ChargeAnswer,
     ChargeLine,
+    ChargeReturn,
     debits_of,
     read_answers,
+    reversals_of,
 )
 from metering.usage import store as usage
 from metering.usage.domain import Running
-from metering.usage.operations import recount, take_back_hours
+from metering.usage.operations import hours_of, recount, take_back_hours
 
 log = structlog.get_logger("metering.settlement")
 
@@ -64,6 +69,15 @@ class Settlement:
         async with self._database.transaction(tenant_id) as tx:
             stored = await events.list_batch(tx, tenant_id, batch_id)
             batch = await load_chargeables(tx, tenant_id, stored)
+            returning = await load_returns(tx, tenant_id, batch_id)
+        charged = {each.receipt_id for each in batch}
+        batch = [
+            each._replace(returns=returning[each.receipt_id].returns)
+            if each.receipt_id in returning
+            else each
+            for each in batch
+        ]
+        batch += [each for each in returning.values() if each.receipt_id not in charged]
         await self._charge(tenant_id, batch_id, batch, None)
 
     async def _charge(
@@ -81,12 +95,33 @@ class Settlement:
             end = start + len(parts)
             answers[event.receipt_id] = read_answers(event, posted[start:end])
             start = end
+        await self._give_back(tenant_id, batch, answers, call)
         if failpoints.armed is not None:
             await failpoints.armed.reach("after_charge_before_settle")
         await self.settle(tenant_id, batch_id, answers)
         if failpoints.armed is not None:
             await failpoints.armed.reach("after_settle_before_reply")
         return answers
+
+    async def _give_back(
+        self, tenant_id: UUID, batch: Sequence[Chargeable], answers: Answers, call: Call | None
+    ) -> None:
+        """Return what corrections ask for no longer, once the wallet took what they cost more: a
+        refused correction returns nothing."""
+        returning = [
+            event for event in batch if event.returns and answers[event.receipt_id].refusal is None
+        ]
+        if not returning:
+            return
+        told = await self._wallet.reverse_debits(
+            tenant_id, [each for event in returning for each in reversals_of(event)], call
+        )
+        answered = iter(told)
+        for event in returning:
+            refused = tuple(part for part in event.returns if isinstance(next(answered), Refused))
+            if refused:
+                answer = answers[event.receipt_id]
+                answers[event.receipt_id] = answer._replace(unreturned=refused)
 
     async def settle(self, tenant_id: UUID, batch_id: UUID, answers: Answers) -> None:
         """Record how the charges of a batch went. Of two that settle it, the second does nothing.
@@ -95,18 +130,22 @@ class Settlement:
         """
         refusals = {key: a.refusal for key, a in answers.items() if a.refusal is not None}
         shortfalls = {key: a.shortfalls for key, a in answers.items() if a.shortfalls}
+        unreturned = {key: a.unreturned for key, a in answers.items() if a.unreturned}
         async with self._database.transaction(tenant_id) as tx:
-            if not refusals and not shortfalls:
+            if not refusals and not shortfalls and not unreturned:
                 # Should this be lost in a crash, the batch is charged again by the same keys.
                 await tx.execute("SET LOCAL synchronous_commit = off")
                 await events.delete_batch(tx, tenant_id, batch_id)
                 return
             stored = await events.list_events(tx, tenant_id, [*refusals, *shortfalls])
+            revisions = await corrections.list_by_receipt(tx, tenant_id, [*refusals, *unreturned])
             customers = {each.event.customer_id for each in stored}
+            customers |= {each.customer_id for each in revisions}
             await events.relock_customers(tx, tenant_id, customers)
             if await events.delete_batch(tx, tenant_id, batch_id):
                 meters = await self._meters.current(tx, tenant_id)
-                await _Undo(tx, tenant_id, meters, stored, refusals, shortfalls).run()
+                undo = _Undo(tx, tenant_id, meters, stored, refusals, shortfalls)
+                await undo.run(revisions, unreturned)
 
 
 async def load_chargeables(
@@ -140,6 +179,44 @@ async def load_chargeables(
     return batch
 
 
+async def load_returns(tx: Connection, tenant_id: UUID, batch_id: UUID) -> dict[UUID, Chargeable]:
+    """What the corrections of a batch give back, by receipt, as it was decided."""
+    revisions = await corrections.list_in_batch(tx, tenant_id, batch_id)
+    revisions = [each for each in revisions if each.refunds]
+    if not revisions:
+        return {}
+    origins = await events.list_events(tx, tenant_id, {each.origin_id for each in revisions})
+    event_ids = {each.receipt_id: each.event.event_id for each in origins}
+    numbers = {(each.customer_id, part.number) for each in revisions for part in each.refunds}
+    usages = await usage.find_named(tx, tenant_id, numbers)
+    found = {}
+    for each in revisions:
+        scales = {
+            number: (usages[each.customer_id, number].asset, usages[each.customer_id, number].scale)
+            for number in {refund.number for refund in each.refunds}
+        }
+        found[each.receipt_id] = Chargeable(
+            each.receipt_id,
+            event_ids[each.origin_id],
+            each.customer_id,
+            [],
+            None,
+            returns_of(each.refunds, scales),
+        )
+    return found
+
+
+def returns_of(
+    refunds: Sequence[Refund], scales: Mapping[int, tuple[str, int]]
+) -> list[ChargeReturn]:
+    """What the wallet is asked to give back for refunds; `scales` are asset and scale by usage."""
+    return [
+        ChargeReturn(refund.number, charge_id, *scales[refund.number], atoms)
+        for refund in refunds
+        for charge_id, atoms in refund.parts
+    ]
+
+
 class _Undo:
     """Takes back the usage of refused events and notes what fell short, in one transaction."""
 
@@ -157,23 +234,98 @@ class _Undo:
         self._refusals, self._shortfalls = refusals, shortfalls
         self._runnings: dict[tuple[str, int], Running] = {}
 
-    async def run(self) -> None:
-        numbers = {
-            (each.event.customer_id, line.number) for each in self._stored for line in each.lines
-        }
-        for row in await usage.list_numbered(self._tx, self._tenant_id, numbers):
-            pricing = pricing_of_document(row["document"], row["pricing_id"])
-            key = (row["customer_id"], row["number"])
-            self._runnings[key] = usage.running_of(row, pricing, self._meters)
+    async def run(
+        self,
+        revisions: Sequence[Revision],
+        unreturned: Mapping[UUID, Sequence[ChargeReturn]],
+    ) -> None:
+        replaced = [each.supersedes for each in revisions if each.receipt_id in self._refusals]
+        restored = await events.list_events(
+            self._tx, self._tenant_id, [key for key in replaced if key is not None]
+        )
+        await self._load(restored, revisions)
         refused = [each for each in self._stored if each.receipt_id in self._refusals]
         await self._note_shortfalls()
+        await self._keep_unreturned(revisions, unreturned)
         if refused:
             await events.reject_events(self._tx, self._tenant_id, self._refusals)
             await self._take_back_usage(refused)
             await take_back_hours(self._tx, self._tenant_id, self._meters, refused)
             await self._reopen(refused)
+        rejected = [each for each in revisions if each.receipt_id in self._refusals]
+        if rejected:
+            await self._restore(rejected, restored)
         if self._runnings:
             await usage.save_runnings(self._tx, self._tenant_id, list(self._runnings.values()))
+
+    async def _load(self, restored: Sequence[StoredEvent], revisions: Sequence[Revision]) -> None:
+        numbers = {
+            (each.event.customer_id, line.number)
+            for each in (*self._stored, *restored)
+            for line in each.lines
+        }
+        numbers |= {(each.customer_id, part.number) for each in revisions for part in each.refunds}
+        for row in await usage.list_numbered(self._tx, self._tenant_id, numbers):
+            pricing = pricing_of_document(row["document"], row["pricing_id"])
+            key = (row["customer_id"], row["number"])
+            self._runnings[key] = usage.running_of(row, pricing, self._meters)
+
+    async def _keep_unreturned(
+        self, revisions: Sequence[Revision], unreturned: Mapping[UUID, Sequence[ChargeReturn]]
+    ) -> None:
+        """What the wallet would not give back stays asked: it is left over for later events."""
+        kept: dict[UUID, list[Refund]] = {}
+        for each in revisions:
+            parts = unreturned.get(each.receipt_id, ())
+            refunds = {refund.number: refund for refund in each.refunds}
+            for part in parts:
+                refund = refunds[part.number]
+                refunds[part.number] = refund._replace(
+                    atoms=refund.atoms - part.atoms,
+                    parts=[one for one in refund.parts if one[0] != part.charge_id],
+                )
+                self._runnings[each.customer_id, part.number].settle(part.atoms, 0)
+            if parts:
+                kept[each.receipt_id] = list(refunds.values())
+        if kept:
+            await corrections.save_refunds(self._tx, self._tenant_id, kept)
+
+    async def _restore(self, rejected: Sequence[Revision], restored: Sequence[StoredEvent]) -> None:
+        """A correction that the wallet refused leaves the event as it was."""
+        await corrections.reject(self._tx, self._tenant_id, [each.receipt_id for each in rejected])
+        await corrections.mark_events(
+            self._tx,
+            self._tenant_id,
+            [each.receipt_id for each in restored],
+            EventState.ACCEPTED,
+        )
+        recounted: set[tuple[str, int]] = set()
+        for revision in rejected:
+            for refund in revision.refunds:
+                running = self._runnings[revision.customer_id, refund.number]
+                running.settle(refund.atoms, refund.shortfall)
+        for each in restored:
+            event = each.event
+            for line in each.lines:
+                running = self._runnings[event.customer_id, line.number]
+                if running.is_additive:
+                    value = usage.read_number(line.quantity)
+                    running.recount(value, event.properties, event.event_time)
+                    running.settle(0, 0)
+                else:
+                    recounted.add((event.customer_id, line.number))
+        await self._recount(recounted)
+        hours: dict[HourKey, Hour] = {}
+        for each in restored:
+            for key, aggregation, value in hours_of(each, self._meters):
+                hours.setdefault(key, Hour(aggregation)).add(value)
+        if hours:
+            await usage.add_hours(self._tx, self._tenant_id, hours)
+
+    async def _recount(self, places: set[tuple[str, int]]) -> None:
+        for place in places:
+            await recount(self._tx, self._tenant_id, self._meters, self._runnings[place])
+            self._runnings[place].settle(0, 0)
 
     async def _note_shortfalls(self) -> None:
         lines = {}
@@ -201,9 +353,7 @@ class _Undo:
                 else:
                     running.settle(-line.atoms, -line.shortfall)
                     recounted.add(key)
-        for key in recounted:
-            await recount(self._tx, self._tenant_id, self._meters, self._runnings[key])
-            self._runnings[key].settle(0, 0)
+        await self._recount(recounted)
 
     async def _reopen(self, refused: Sequence[StoredEvent]) -> None:
         """A refused capture leaves its hold as it was, so the authorization may be used again,

@@ -206,6 +206,13 @@ class Running:
             return 0
         return charge(self.pricing.price, self.state(), self.asked, self.scale)
 
+    def difference(self) -> int:
+        """round(cost) − asked, in atoms, as a correction sees it: what was counted wrongly is no
+        fall of use, so a price that keeps its high water gives back for it too."""
+        if self.from_wallet and self._high_water and self._tab is None and self.is_additive:
+            return self._cost(self.quantity) - self.asked
+        return self.owed()
+
     def state(self) -> State:
         """The rating state."""
         if self._tab is not None:

@@ -11,6 +11,7 @@ from chassis.database import Connection, Database
 from chassis.paging import Page
 from chassis.wire import parse_uuid
 from metering.charging.domain import batch_of, charge_of, receipt_of_charge
+from metering.corrections import store as corrections
 from metering.events import store as events
 from metering.events.domain.decision import HourKey
 from metering.events.domain.event import EventState, StoredEvent
@@ -169,11 +170,18 @@ class _Recount:
             if len(page) < EVENTS_PER_READ:
                 break
             after = (page[-1].event.event_time, page[-1].receipt_id)
+        for revision in await corrections.list_of_customer(tx, tenant_id, self.customer_id):
+            for refund in revision.refunds:
+                self._ask(refund.number, -refund.atoms, -refund.shortfall)
         self._compare_usage()
         await self._compare_hours(tx, tenant_id)
 
     def _count(self, each: StoredEvent) -> None:
         self.events += 1
+        if each.state is not EventState.REJECTED:
+            # What was corrected is counted no longer, but what it was charged stands.
+            for line in each.lines:
+                self._ask(line.number, line.atoms, line.shortfall)
         if each.state is not EventState.ACCEPTED:
             return
         event = each.event
@@ -191,14 +199,16 @@ class _Recount:
                 told = f"{period.start.isoformat()} to {period.end.isoformat()}"
                 self._differ(f"period of event {event.event_id}", told, str(event.event_time))
             value = self._meters.meters[derived.meter].value(event.properties, "event")
-            asked, shortfall = self._asked.get(line.number, (0, 0))
-            self._asked[line.number] = (asked + line.atoms, shortfall + line.shortfall)
             if derived.is_additive:
                 derived.recount(value, event.properties, event.event_time)
             else:
                 self._ordered.setdefault(line.number, []).append(
                     (each.sequence, value, event.properties, event.event_time)
                 )
+
+    def _ask(self, number: int, atoms: int, short: int) -> None:
+        asked, shortfall = self._asked.get(number, (0, 0))
+        self._asked[number] = (asked + atoms, shortfall + short)
 
     def _compare_usage(self) -> None:
         for number, derived in self._derived.items():

@@ -34,12 +34,15 @@ class Event(NamedTuple):
 
 
 class EventState(Enum):
-    """Where an event stands. The first two are stored."""
+    """Where an event stands. ACCEPTED, REJECTED and SUPERSEDED are stored."""
 
     ACCEPTED = 1
     REJECTED = 2
     PENDING = 3
     INVALID = 4
+    SUPERSEDED = 5  # a correction took its place: it is counted no longer
+    PARKED = 6
+    DEPRECATED = 7
 
 
 class Charge(NamedTuple):

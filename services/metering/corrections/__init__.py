@@ -1,0 +1,1 @@
+"""Corrections: events amended or deprecated, usage and charges with them."""
