@@ -23,12 +23,22 @@ from metering.gate.operations import Gate
 from metering.gate.rpc import GateService
 from metering.meters.operations import Meters
 from metering.meters.rpc import MeterService
+from metering.parking.jobs import ParkingSweep
+from metering.parking.operations import Parking
+from metering.parking.rpc import ParkingService
 from metering.queries.rpc import UsageService
 from metering.ratecards.jobs import CardWatch
 from metering.ratecards.operations import RateCards
 from metering.settlement.jobs import Recovery
 from metering.settlement.operations import Settlement
-from tollgate.metering.v1 import correction_pb2, event_pb2, gate_pb2, meter_pb2, usage_pb2
+from tollgate.metering.v1 import (
+    correction_pb2,
+    event_pb2,
+    gate_pb2,
+    meter_pb2,
+    parking_pb2,
+    usage_pb2,
+)
 
 # While the wallet answers one lane, the other prices: measured, two answer a third more than one.
 GATE_LANES = 2
@@ -45,6 +55,7 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
     settlement = Settlement(database, wallet, meters)
     ingest = Ingest(database, meters, cards, wallet, settlement, settings.lanes)
     gate = Gate(database, meters, cards, wallet, GATE_LANES)
+    parking = Parking(database, ingest, meters)
     recovery = Recovery(database, settlement, settings.recovery_seconds)
     bindings = [
         bind(MeterService(database), meter_pb2.DESCRIPTOR.services_by_name["MeterService"]),
@@ -57,6 +68,10 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
             correction_pb2.DESCRIPTOR.services_by_name["CorrectionService"],
         ),
         bind(
+            ParkingService(database, parking),
+            parking_pb2.DESCRIPTOR.services_by_name["ParkingService"],
+        ),
+        bind(
             GateService(gate, platform.metrics), gate_pb2.DESCRIPTOR.services_by_name["GateService"]
         ),
         bind(UsageService(database, meters), usage_pb2.DESCRIPTOR.services_by_name["UsageService"]),
@@ -66,6 +81,7 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
         # It sends no messages yet; the relay also sweeps request keys that nobody repeats.
         Job("relay", Relay(database, platform.redis, platform.service).run),
         Job("partitions", Partitions(database).run),
+        Job("parking", ParkingSweep(database, platform.clocks, parking).run),
         Job("expiry", Expiry(database, platform.clocks).run),
     ]
     async with AsyncExitStack() as stack:

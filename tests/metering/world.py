@@ -30,6 +30,8 @@ from tollgate.metering.v1 import (
     gate_pb2_grpc,
     meter_pb2,
     meter_pb2_grpc,
+    parking_pb2,
+    parking_pb2_grpc,
     usage_pb2,
     usage_pb2_grpc,
 )
@@ -112,6 +114,7 @@ class World:
         self.events = event_pb2_grpc.EventServiceStub(metering)
         self.gate = gate_pb2_grpc.GateServiceStub(metering)
         self.usage = usage_pb2_grpc.UsageServiceStub(metering)
+        self.parking = parking_pb2_grpc.ParkingServiceStub(metering)
         self.corrections = correction_pb2_grpc.CorrectionServiceStub(metering)
 
     async def call(self, method: Callable[..., Any], request: Any) -> Any:
@@ -315,6 +318,41 @@ class World:
         ]
         request = correction_pb2.DeprecateEventsRequest(items=items)
         answer = await self.call(self.corrections.DeprecateEvents, request)
+        return list(answer.outcomes)
+
+    async def park(
+        self,
+        *,
+        unmatched: bool = False,
+        unusable: bool = False,
+        unpriced: bool = False,
+    ) -> None:
+        """Choose which events that cannot be taken are kept."""
+        told = {True: parking_pb2.INGEST_CHOICE_PARK, False: parking_pb2.INGEST_CHOICE_REFUSE}
+        policy = parking_pb2.IngestPolicy(
+            unmatched=told[unmatched], unusable=told[unusable], unpriced=told[unpriced]
+        )
+        request = parking_pb2.SetIngestPolicyRequest(request_id=self.key("policy"), policy=policy)
+        await self.call(self.parking.SetIngestPolicy, request)
+
+    async def parked(self, reason: str = "") -> list[parking_pb2.ParkedEvent]:
+        """All parked events, page by page."""
+        found: list[parking_pb2.ParkedEvent] = []
+        token = ""
+        while True:
+            request = parking_pb2.ListParkedEventsRequest(
+                reason=reason, page_size=2, page_token=token
+            )
+            answer = await self.call(self.parking.ListParkedEvents, request)
+            found.extend(answer.events)
+            token = answer.next_page_token
+            if not token:
+                return found
+
+    async def replay(self, *event_ids: str) -> list[event_pb2.EventOutcome]:
+        """Try parked events again."""
+        request = parking_pb2.ReplayParkedEventsRequest(event_ids=event_ids)
+        answer = await self.call(self.parking.ReplayParkedEvents, request)
         return list(answer.outcomes)
 
     async def balances(self, customer_id: str) -> dict[str, str]:

@@ -13,9 +13,9 @@ from chassis import failpoints
 from chassis.call import Call
 from chassis.database import Connection, Database
 from chassis.lanes import Lanes
-from kernel.errors import Refusal
+from kernel.errors import NotFound, Refusal
 from kernel.ids import new_id
-from metering.charging.domain import batch_of, receipt_of
+from metering.charging.domain import batch_of, receipt_of, refused
 from metering.charging.operations import Wallet
 from metering.events import store
 from metering.events.domain.decision import Batch, Record, check_authorization, usages_of
@@ -34,6 +34,8 @@ from metering.gate import store as gate
 from metering.gate.domain.authorization import Authorization, AuthorizationState
 from metering.meters.domain import MeterSet
 from metering.meters.operations import Meters
+from metering.parking import store as parking
+from metering.parking.domain import Parked, may_park
 from metering.ratecards.operations import RateCards
 from metering.settlement.domain import Chargeable, ChargeLine
 from metering.settlement.operations import Settlement
@@ -50,6 +52,7 @@ class Arrival(NamedTuple):
     event: Event
     field: str  # "events[3]"
     call: Call
+    parked: UUID | None = None  # the receipt that it was parked under, where it is taken up
 
 
 class MetersChanged(Exception):
@@ -143,6 +146,8 @@ class Ingest:
                 if attempt == MATCH_ATTEMPTS:
                     raise
                 continue
+            if inflow.unusable:
+                await self._park(inflow, meters)
             await self._charge(inflow, batch, call)
             return [*inflow.answer()]
         raise AssertionError("the last attempt returns or raises")
@@ -182,12 +187,59 @@ class Ingest:
         earlier = await store.claim_receipts(tx, inflow.tenant_id, receipts)
         if not earlier:
             return
+        earlier = await self._take_up(tx, inflow, earlier)
         outcomes = await load_outcomes(tx, inflow.tenant_id, earlier.values())
         for position, match in list(inflow.matches.items()):
             receipt_id = earlier.get(event_key(match.event.event_id))
             if receipt_id is not None:
                 event, outcome = outcomes[receipt_id]
                 inflow.repeat(position, event, outcome)
+
+    async def _take_up(
+        self, tx: Connection, inflow: _Inflow, earlier: dict[UUID, UUID]
+    ) -> dict[UUID, UUID]:
+        """Parked events whose time has come are no repetitions; answers the others."""
+        wanted = {
+            key: (receipt_id, inflow.receipt(position))
+            for position, receipt_id in inflow.list_parked()
+            if earlier.get(key := event_key(inflow.matches[position].event.event_id)) == receipt_id
+        }
+        if not wanted:
+            return earlier
+        taken = await parking.take_up(tx, inflow.tenant_id, list(wanted.values()))
+        # What was given up or taken up meanwhile has another receipt by now, or none.
+        kept = {key for key, (receipt_id, _) in wanted.items() if receipt_id in taken}
+        lost = {key for key in wanted if key not in kept}
+        if lost:
+            inflow.drop(lost)
+        return {key: value for key, value in earlier.items() if key not in wanted}
+
+    async def _park(self, inflow: _Inflow, meters: MeterSet) -> None:
+        """Keep what cannot be taken, where the tenant wants that: its id is taken, and it waits."""
+        tenant_id = inflow.tenant_id
+        async with self._database.transaction(tenant_id) as tx:
+            policy = await parking.find_policy(tx, tenant_id)
+            kept = {p: r for p, r in inflow.unusable.items() if policy.parks(r)}
+            events = {position: inflow.event(position) for position in kept}
+            receipts = {event_key(e.event_id): inflow.receipt(p) for p, e in events.items()}
+            if not receipts:
+                return
+            earlier = await store.claim_receipts(tx, tenant_id, receipts)
+            outcomes = await load_outcomes(tx, tenant_id, earlier.values())
+            fresh = []
+            for position, event in events.items():
+                refusal = refused(kept[position])
+                outcome = Outcome(event.event_id, EventState.PARKED, [], refusal, False)
+                receipt_id = earlier.get(event_key(event.event_id))
+                if receipt_id is not None:
+                    inflow.repeat_parked(position, *outcomes[receipt_id])
+                    continue
+                now = inflow.now(position)
+                first = inflow.receipt(position)
+                fresh.append(Parked(first, event, now, refusal, meters.version, 0, now))
+                inflow.keep(position, outcome)
+            if fresh:
+                await parking.insert_all(tx, tenant_id, fresh)
 
     async def _find_authorizations(
         self, tx: Connection, inflow: _Inflow
@@ -278,13 +330,20 @@ async def load_outcomes(
     usages = await usage.find_named(tx, tenant_id, numbers)
     batches = {batch_of(each.receipt_id) for each in stored}
     pending = await store.list_pending(tx, tenant_id, batches)
-    return {
+    found = {
         each.receipt_id: (
             each.event,
             outcome_of_stored(each, usages, batch_of(each.receipt_id) in pending),
         )
         for each in stored
     }
+    missing = set(receipt_ids) - found.keys()
+    if missing:
+        for each in await parking.list_by_receipt(tx, tenant_id, missing):
+            event_id = each.event.event_id
+            outcome = Outcome(event_id, EventState.PARKED, [], each.refusal, False)
+            found[each.receipt_id] = (each.event, outcome)
+    return found
 
 
 class _Inflow:
@@ -296,17 +355,56 @@ class _Inflow:
         # dropped as a whole.
         self.batch_id = batch_of(new_id(datetime.now(UTC)))
         self.matches: dict[int, Match] = {}
+        self.unusable: dict[int, Refusal] = {}  # what the tenant may want to be parked
         self._arrivals = arrivals
         self._outcomes: dict[int, Outcome] = {}
         self._first: dict[str, int] = {}
+        self._first_unusable: dict[str, int] = {}
         self._followers: dict[int, int] = {}
 
     def receipt(self, position: int) -> UUID:
         return receipt_of(self.batch_id, position)
 
+    def event(self, position: int) -> Event:
+        return self._arrivals[position].event
+
+    def now(self, position: int) -> datetime:
+        return self._arrivals[position].call.now
+
     def refuse(self, position: int, refusal: Refusal) -> None:
+        arrival = self._arrivals[position]
         self.matches.pop(position, None)
-        self._outcomes[position] = invalid(self._arrivals[position].event.event_id, refusal)
+        self._outcomes[position] = invalid(arrival.event.event_id, refusal)
+        if may_park(refusal) and arrival.parked is None:
+            first = self._first_unusable.setdefault(arrival.event.event_id, position)
+            if first == position:
+                self.unusable[position] = refusal
+            elif self._arrivals[first].event == arrival.event:
+                self._followers[position] = first
+
+    def list_parked(self) -> list[tuple[int, UUID]]:
+        """Matched events that were parked, with the receipts they were parked under."""
+        parked = ((position, self._arrivals[position].parked) for position in self.matches)
+        return [(position, receipt) for position, receipt in parked if receipt is not None]
+
+    def drop(self, keys: set[UUID]) -> None:
+        """Leave out events that were parked and are no longer ours to take up."""
+        for position, match in list(self.matches.items()):
+            event_id = match.event.event_id
+            if event_key(event_id) in keys:
+                self.refuse(position, NotFound("parked event", event_id))
+
+    def keep(self, position: int, outcome: Outcome) -> None:
+        self._outcomes[position] = outcome
+
+    def repeat_parked(self, position: int, event: Event, outcome: Outcome) -> None:
+        """Answer what an event of that id was answered before, if this is the same."""
+        arrival = self._arrivals[position]
+        if event == arrival.event:
+            self._outcomes[position] = outcome._replace(duplicate=True)
+        else:
+            field = f"{arrival.field}.event_id"
+            self.refuse(position, EventConflict(field, arrival.event.event_id))
 
     def admit(self, position: int, match: Match) -> None:
         """Take a match in, unless an earlier one of this batch has the same event id."""

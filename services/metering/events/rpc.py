@@ -20,6 +20,8 @@ from metering.events.domain.rendering import outcome_of_stored
 from metering.events.operations import Arrival, Ingest
 from metering.events.wire import check_batch, parse_event, render_outcome, render_stored
 from metering.meters.operations import Meters
+from metering.parking import store as parking
+from metering.parking.wire import render_parked_event
 from metering.usage import store as usage
 from metering.verification.operations import list_charges, verify_page
 from metering.verification.wire import render_charges, render_verification
@@ -94,7 +96,7 @@ class EventService:
         for outcome in outcomes:
             if outcome.duplicate:
                 repeated += 1
-            elif outcome.refusal is None:
+            elif outcome.refusal is None or outcome.state is EventState.PARKED:
                 accepted += 1
             else:
                 self._metrics.events_rejected_total.of(outcome.refusal.reason).add()
@@ -108,7 +110,10 @@ class EventService:
         async with self._database.transaction(tenant_id) as tx:
             histories = await load_histories(tx, tenant_id, [request.event_id])
             if request.event_id not in histories:
-                raise NotFound("event", request.event_id)
+                waiting = await parking.list_by_event(tx, tenant_id, [request.event_id])
+                if not waiting or waiting[0].event.event_id != request.event_id:
+                    raise NotFound("event", request.event_id)
+                return render_parked_event(waiting[0])
             history = histories[request.event_id]
             last = history.last
             numbers = [(last.event.customer_id, line.number) for line in last.lines]

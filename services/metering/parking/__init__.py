@@ -1,0 +1,1 @@
+"""Parking: events that no meter or price can take yet."""
