@@ -112,6 +112,16 @@ class WalletClient:
         assert isinstance(outcome, ledger.DebitOutcome)
         return outcome
 
+    async def increase(self, hold_id: str, value: str, **fields: Any) -> ledger.HoldOutcome:
+        item = ledger.IncreaseItem(
+            **{"request_id": key(), "hold_id": hold_id, "value": value, **fields}
+        )
+        request = ledger.IncreaseHoldsRequest(items=[item])
+        answer = await self.call(self.holds.IncreaseHolds, request)
+        (outcome,) = answer.outcomes
+        assert isinstance(outcome, ledger.HoldOutcome)
+        return outcome
+
     async def void(self, hold_id: str, request_id: str = "") -> ledger.HoldOutcome:
         item = ledger.VoidItem(request_id=request_id or key(), hold_id=hold_id)
         answer = await self.call(self.holds.VoidHolds, ledger.VoidHoldsRequest(items=[item]))

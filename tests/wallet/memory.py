@@ -138,8 +138,8 @@ def _check_grants(wallet: Wallet, rows: list[Row]) -> None:
                 remaining[grant_id] = remaining.get(grant_id, 0) + atoms
             elif kind in (2, 4, 6, 7):
                 remaining[grant_id] = remaining.get(grant_id, 0) - atoms
-            if kind in (3, 4, 5):
-                held[grant_id] = held.get(grant_id, 0) + (atoms if kind == 3 else -atoms)
+            if kind in (3, 4, 5, 8):
+                held[grant_id] = held.get(grant_id, 0) + (atoms if kind in (3, 8) else -atoms)
     for grant in wallet.grants.values():
         assert grant.remaining == remaining.get(grant.grant_id, 0)
         assert grant.held == held.get(grant.grant_id, 0)

@@ -97,6 +97,7 @@ class ModelHold:
     wallet: str
     expire: datetime
     state: str = "OPEN"
+    atoms: int = 0
     captured: int = 0
     # What is set aside: wallet, grant (None: overdraft), atoms; in the order of pinning.
     pins: list[tuple[ModelWallet, ModelGrant | None, int]] = field(default_factory=list)
@@ -201,23 +202,42 @@ class Model:
         if there < atoms and not allowed and not (partial and there):
             raise No("INSUFFICIENT_FUNDS")
         hold = self.holds[name] = ModelHold(name, purpose, wallet, expire)
-        left = there
+        self._pin(hold, payers, there, now)
+        return ("held", there, "OPEN", self.available(payers, purpose, now))
+
+    def increase(
+        self, name: str, atoms: int, now: datetime, longer: datetime | None, *, partial: bool
+    ) -> tuple[object, ...]:
+        hold = self._find_open(name, now)
+        payers = self.payers(hold.wallet, hold.purpose)
+        for purse in payers:
+            purse.touch(now)
+        there = min(atoms, self.available(payers, hold.purpose, now))
+        allowed = any(w.mode == "ALLOW" for w in payers)
+        if there < atoms and not allowed and not (partial and there):
+            raise No("INSUFFICIENT_FUNDS")
+        self._pin(hold, payers, there, now)
+        hold.expire = max(hold.expire, longer or hold.expire)
+        return ("held", hold.atoms, "OPEN", self.available(payers, hold.purpose, now))
+
+    def _pin(self, hold: ModelHold, payers: list[ModelWallet], atoms: int, now: datetime) -> None:
+        hold.atoms += atoms
         pins: dict[str, list[tuple[ModelWallet, ModelGrant | None, int]]] = {}
         for purse in payers:
-            part = min(left, purse.funds(purpose, now))
-            left -= part
+            part = min(atoms, purse.funds(hold.purpose, now))
+            atoms -= part
             if part:
-                used = purse.burn(part, purpose, now)
+                used = purse.burn(part, hold.purpose, now)
                 pins.setdefault(purse.name, []).extend((purse, g, n) for g, n in used)
         for purse in payers:
-            part = min(left, purse.headroom())
-            left -= part
+            part = min(atoms, purse.headroom())
+            atoms -= part
             if part:
                 purse.lent += part
                 pins.setdefault(purse.name, []).append((purse, None, part))
-        hold.pins = [pin for group in pins.values() for pin in group]
-        hold.backers = [group[0][0] for group in pins.values()] or self.owned()
-        return ("held", there, "OPEN", self.available(payers, purpose, now))
+        for group in pins.values():
+            hold.pins += group
+            hold.backers.append(group[0][0])
 
     def _find_open(self, name: str, now: datetime) -> ModelHold:
         hold = self.holds.get(name)
@@ -271,7 +291,7 @@ class Model:
             self._take(payers, part, hold.purpose, now)
             short -= part
         if over is OverCapture.FORCE and short:
-            (payers or hold.backers)[0].debt += short
+            (payers or hold.backers or self.owned())[0].debt += short
             short = 0
         hold.captured += atoms - short
         for purse in self.owned():

@@ -19,6 +19,7 @@ DEFINER_FUNCTIONS = {
     "list_open_grants",
     "record_batch",
     "record_signals",
+    "grow_holds",
     "open_overdrafts",
     "list_tenants",
     "list_due_balances",

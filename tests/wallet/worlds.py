@@ -20,6 +20,7 @@ from wallet.ledger.domain.items import (
     DebitItem,
     GrantItem,
     HoldItem,
+    IncreaseItem,
     Operation,
     VoidItem,
 )
@@ -82,13 +83,30 @@ _captures = st.tuples(
     st.booleans(),
     st.sampled_from([*OverCapture, OverCapture.FORCE]),
 )
+_increases = st.tuples(
+    st.just("increase"),
+    _hold,
+    st.integers(0, 60),
+    st.sampled_from([None, 10, 20, 60]),
+    st.booleans(),
+)
 _voids = st.tuples(st.just("void"), _hold)
 _small = st.tuples(
     st.just("debit"), st.sampled_from([-1, -1, 0]), st.integers(1, 60), st.sampled_from(PURPOSES)
 )
 _groups = st.tuples(st.just("group"), st.lists(_small, min_size=2, max_size=3))
 operations = st.one_of(
-    _grants, _grants, _debits, _debits, _places, _places, _captures, _captures, _voids, _groups
+    _grants,
+    _grants,
+    _debits,
+    _debits,
+    _places,
+    _places,
+    _increases,
+    _captures,
+    _captures,
+    _voids,
+    _groups,
 )
 
 
@@ -164,7 +182,7 @@ class World:
 
     def _resolve(self, operation: Any) -> Any:
         """Name the hold that an operation means by its age."""
-        if operation[0] not in ("place", "capture", "void"):
+        if operation[0] not in ("place", "increase", "capture", "void"):
             return operation
         kind, age, *rest = operation
         number = max(0, self.placed - 1 - age)
@@ -231,6 +249,17 @@ class World:
                 return CaptureItem(
                     *keyed, self._hold_id(hold), CUSTOMER, ASSET, SCALE, atoms, final, over, ""
                 )
+            case ("increase", hold, atoms, seconds, partial):
+                return IncreaseItem(
+                    *keyed,
+                    self._hold_id(hold),
+                    CUSTOMER,
+                    ASSET,
+                    SCALE,
+                    atoms,
+                    None if seconds is None else timedelta(seconds=seconds),
+                    partial,
+                )
             case ("void", hold):
                 return VoidItem(*keyed, self._hold_id(hold), CUSTOMER, ASSET, SCALE)
         raise AssertionError(operation)
@@ -290,6 +319,10 @@ class World:
                 )
             case ("capture", hold, atoms, final, over):
                 return self.model.capture(f"h{hold}", atoms, now, final=final, over=over)
+            case ("increase", hold, atoms, seconds, partial):
+                return self.model.increase(
+                    f"h{hold}", atoms, now, self._instant(seconds), partial=partial
+                )
             case ("void", hold):
                 return self.model.void(f"h{hold}", now)
         raise AssertionError(operation)

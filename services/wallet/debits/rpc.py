@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from chassis.call import Call
 from tollgate.wallet.v1 import ledger_service_pb2 as pb
 from wallet.assets.operations import Scales
@@ -9,7 +11,7 @@ from wallet.debits.wire import fill_debit, group_debits, read_debit
 from wallet.ledger.domain.items import DebitItem
 from wallet.ledger.domain.outcomes import Outcome
 from wallet.ledger.operations import Ledger
-from wallet.ledger.wire import check_count, clock_of
+from wallet.ledger.wire import answered, check_count, clock_of
 
 
 class DebitService:
@@ -20,7 +22,19 @@ class DebitService:
         self._scales = scales
 
     async def PostDebits(self, request: pb.PostDebitsRequest, call: Call) -> pb.PostDebitsResponse:
-        items = request.items
+        response = pb.PostDebitsResponse()
+        add = response.outcomes.add
+        for outcome in await self._post(request.items, call):
+            fill_debit(add(), outcome)
+        return response
+
+    async def PostDebit(self, request: pb.PostDebitRequest, call: Call) -> pb.PostDebitResponse:
+        (outcome,) = await self._post([request.item], call)
+        answer = pb.DebitOutcome()
+        fill_debit(answer, answered(outcome))
+        return pb.PostDebitResponse(debit=answer.debit, replayed=answer.replayed)
+
+    async def _post(self, items: Sequence[pb.DebitItem], call: Call) -> list[Outcome]:
         check_count(len(items))
         scales = await self._scales.of(call.tenant_id, {item.amount.asset for item in items})
         tenant_id, now = str(call.tenant_id), clock_of(call)
@@ -33,10 +47,6 @@ class DebitService:
             ]
         )
         outcomes: dict[int, Outcome] = dict(refused)
-        for bundle, answered in zip(bundles, answers, strict=True):
-            outcomes.update(zip(bundle, answered, strict=True))
-        response = pb.PostDebitsResponse()
-        add = response.outcomes.add
-        for position in range(len(items)):
-            fill_debit(add(), outcomes[position])
-        return response
+        for bundle, answers_of_it in zip(bundles, answers, strict=True):
+            outcomes.update(zip(bundle, answers_of_it, strict=True))
+        return [outcomes[position] for position in range(len(items))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from chassis.call import Call
 from chassis.database import Database
 from chassis.paging import next_token, parse_page
@@ -13,7 +15,7 @@ from wallet.grants.wire import parse_grant, render_grant, render_granted
 from wallet.ledger.domain.items import GrantItem
 from wallet.ledger.domain.outcomes import Outcome, Refused
 from wallet.ledger.operations import Ledger
-from wallet.ledger.wire import check_count, clock_of, parse_id
+from wallet.ledger.wire import answered, check_count, clock_of, parse_id
 
 
 class GrantService:
@@ -27,13 +29,24 @@ class GrantService:
     async def CreateGrants(
         self, request: pb.CreateGrantsRequest, call: Call
     ) -> pb.CreateGrantsResponse:
-        check_count(len(request.items))
-        codes = {item.amount.asset for item in request.items}
+        outcomes = await self._create(request.items, call)
+        return pb.CreateGrantsResponse(outcomes=[render_granted(outcome) for outcome in outcomes])
+
+    async def CreateGrant(
+        self, request: pb.CreateGrantRequest, call: Call
+    ) -> pb.CreateGrantResponse:
+        (outcome,) = await self._create([request.item], call)
+        answer = render_granted(answered(outcome))
+        return pb.CreateGrantResponse(grant=answer.grant, replayed=answer.replayed)
+
+    async def _create(self, requested: Sequence[pb.GrantItem], call: Call) -> list[Outcome]:
+        check_count(len(requested))
+        codes = {item.amount.asset for item in requested}
         scales = await self._scales.of(call.tenant_id, codes)
         tenant_id, now = str(call.tenant_id), clock_of(call)
         outcomes: list[Outcome | None] = []
         items: list[GrantItem] = []
-        for item in request.items:
+        for item in requested:
             try:
                 items.append(parse_grant(item, tenant_id, scales, now))
                 outcomes.append(None)
@@ -41,9 +54,7 @@ class GrantService:
                 outcomes.append(Refused.by(refusal))
         await self._ledger.routes.find_wallets(tenant_id, [item.wallet_id for item in items])
         answers = iter(await self._ledger.apply_items(items))
-        return pb.CreateGrantsResponse(
-            outcomes=[render_granted(outcome or next(answers)) for outcome in outcomes]
-        )
+        return [outcome or next(answers) for outcome in outcomes]
 
     async def ListGrants(self, request: pb.ListGrantsRequest, call: Call) -> pb.ListGrantsResponse:
         wallet_id = parse_id(request.wallet_id, "wallet_id")

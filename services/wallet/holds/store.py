@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
 from chassis.database import Connection
+from wallet.ledger.domain.books import Hold
 from wallet.ledger.domain.outcomes import Held
 from wallet.ledger.domain.values import HoldState
+from wallet.ledger.store import FIELD, ROW
 
 
 async def find_hold(
@@ -44,3 +47,26 @@ async def find_hold(
         0,
         [(wallet_id, int(atoms), number) for wallet_id, atoms, number in shares],
     )
+
+
+async def grow_holds(tx: Connection, holds: Sequence[Hold]) -> None:
+    """Write amounts, times and shares of holds that a batch increased."""
+    rows = [
+        FIELD.join(
+            [
+                hold.tenant_id,
+                hold.hold_id,
+                str(hold.atoms),
+                hold.expire_time.isoformat(),
+                _literal([wallet_id for wallet_id, _, _ in hold.shares]),
+                _literal([str(atoms) for _, atoms, _ in hold.shares]),
+                _literal([str(number) for _, _, number in hold.shares]),
+            ]
+        )
+        for hold in holds
+    ]
+    await tx.fetchval("SELECT wallet.grow_holds($1, $2)", ROW.join(rows), len(rows))
+
+
+def _literal(values: Sequence[str]) -> str:
+    return "{" + ",".join(values) + "}"

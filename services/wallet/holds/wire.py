@@ -9,7 +9,7 @@ from kernel.errors import InvalidValue
 from kernel.money import format_atoms
 from tollgate.wallet.v1 import ledger_pb2
 from tollgate.wallet.v1 import ledger_service_pb2 as pb
-from wallet.ledger.domain.items import CaptureItem, HoldItem, VoidItem
+from wallet.ledger.domain.items import CaptureItem, HoldItem, IncreaseItem, VoidItem
 from wallet.ledger.domain.outcomes import Held, Outcome, Refused
 from wallet.ledger.domain.values import HOLD_TIME_DEFAULT, HOLD_TIME_MAX, HOLD_TIME_MIN
 from wallet.ledger.store import Place
@@ -49,7 +49,7 @@ def parse_hold(
         scale,
         atoms,
         parse_purpose(item.purpose),
-        _parse_time_to_live(item),
+        _parse_time_to_live(item) or HOLD_TIME_DEFAULT,
         item.partial_allowed,
         parse_reference(item.reference),
     )
@@ -81,6 +81,34 @@ def parse_capture(
     )
 
 
+def parse_increase(
+    item: pb.IncreaseItem, tenant_id: str, places: Mapping[str, Place], now: datetime | None
+) -> IncreaseItem:
+    """Raises InvalidValue naming the field. Where no such hold is known, the value is not read."""
+    request_id = parse_key(item.request_id)
+    hold_id = parse_id(item.hold_id, "hold_id")
+    time_to_live = _parse_time_to_live(item)
+    place = places.get(hold_id)
+    atoms = 0
+    if place is not None:
+        longer = time_to_live is not None
+        value = item.value or "0" if longer else item.value
+        atoms = parse_value(value, place.scale, "value", zero_allowed=longer)
+    return IncreaseItem(
+        tenant_id,
+        request_id,
+        fingerprint_of(b"I", item),
+        now,
+        hold_id,
+        place.customer_id if place else "",
+        place.asset if place else "",
+        place.scale if place else None,
+        atoms,
+        time_to_live,
+        item.partial_allowed,
+    )
+
+
 def parse_void(
     item: pb.VoidItem, tenant_id: str, places: Mapping[str, Place], now: datetime | None
 ) -> VoidItem:
@@ -99,9 +127,9 @@ def parse_void(
     )
 
 
-def _parse_time_to_live(item: pb.HoldItem) -> timedelta:
+def _parse_time_to_live(item: pb.HoldItem | pb.IncreaseItem) -> timedelta | None:
     if not item.HasField("time_to_live"):
-        return HOLD_TIME_DEFAULT
+        return None
     duration = item.time_to_live
     if abs(duration.seconds) <= _SECONDS_MAX and abs(duration.nanos) < 10**9:
         time_to_live = timedelta(seconds=duration.seconds, microseconds=duration.nanos // 1000)

@@ -179,7 +179,9 @@ _GRANT_FIGURES = _figures(
 )
 
 # Account and kind numbers are those of values.py: 1 wallet, 2 held, 3 debt, from 10 on the house;
-# 1 grant, 2 debit, 3 hold, 4 capture, 5 release, 6 expire, 7 settle.
+# 1 grant, 2 debit, 3 hold, 4 capture, 5 release, 6 expire, 7 settle, 8 increase, 9 void,
+# 10 reversal, 11 correction, 12 conversion, 13 rollover. What credits the wallet outside of it
+# makes a grant, but for what voids and reversals give back to one.
 _VERIFY = f"""
 WITH page AS MATERIALIZED (
     SELECT wallet_id FROM wallets
@@ -208,11 +210,13 @@ WITH page AS MATERIALIZED (
       FROM moves AS m GROUP BY m.wallet_id, m.asset
 ), derived AS (
     SELECT wallet_id, asset, grant_id,
-           coalesce(sum(atoms) FILTER (WHERE kind = 1), 0) AS amount,
-           coalesce(sum(atoms) FILTER (WHERE kind = 1), 0)
-             - coalesce(sum(atoms) FILTER (WHERE kind IN (2, 4, 6, 7)), 0) AS remaining,
-           coalesce(sum(atoms) FILTER (WHERE kind = 3), 0)
-             - coalesce(sum(atoms) FILTER (WHERE kind IN (4, 5)), 0) AS held
+           coalesce(sum(atoms) FILTER (
+               WHERE credit_account = 1 AND kind IN (1, 11, 12, 13)), 0) AS amount,
+           coalesce(sum(atoms) FILTER (WHERE credit_account = 1 AND debit_account <> 2), 0)
+             - coalesce(sum(atoms) FILTER (WHERE debit_account = 1 AND credit_account <> 2
+                   OR debit_account = 2 AND credit_account <> 1), 0) AS remaining,
+           coalesce(sum(atoms) FILTER (WHERE credit_account = 2), 0)
+             - coalesce(sum(atoms) FILTER (WHERE debit_account = 2), 0) AS held
       FROM parts WHERE grant_id IS NOT NULL GROUP BY wallet_id, asset, grant_id
 ), stored_grants AS MATERIALIZED (
     SELECT g.wallet_id, g.asset, g.grant_id, g.amount, g.remaining, g.held, g.dormant, g.breadth

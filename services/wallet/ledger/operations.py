@@ -18,6 +18,7 @@ from chassis.database import Connection, Database, DatabaseUnavailable
 from chassis.lanes import Lanes
 from chassis.messages import append_across
 from kernel.ids import new_id
+from wallet.holds import store as holds
 from wallet.ledger import store
 from wallet.ledger.domain.batch import Bundle, decide
 from wallet.ledger.domain.books import Balance, Books, Moved, NeedsAllGrants
@@ -25,6 +26,7 @@ from wallet.ledger.domain.items import (
     CaptureItem,
     ExpireHoldItem,
     GrantItem,
+    IncreaseItem,
     Item,
     TouchItem,
     VoidItem,
@@ -135,6 +137,8 @@ class Ledger:
                 await failpoints.armed.reach("after_lock")
             books, outcomes = await _decide(tx, page, bundles)
             await store.record_batch(tx, books)
+            if books.grown_holds:
+                await holds.grow_holds(tx, list(books.grown_holds.values()))
             if books.recharges or books.alerts or books.rearmed:
                 for start in books.recharges:
                     start.recharge_id = str(new_id(start.time))
@@ -148,7 +152,8 @@ class Ledger:
             item
             for bundle in bundles
             for item in bundle
-            if isinstance(item, CaptureItem | VoidItem | ExpireHoldItem) and not item.customer_id
+            if isinstance(item, CaptureItem | IncreaseItem | VoidItem | ExpireHoldItem)
+            and not item.customer_id
         ]
         tenants = {item.tenant_id for item in lost}
         for tenant_id in sorted(tenants):

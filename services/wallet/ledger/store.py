@@ -16,6 +16,7 @@ from wallet.ledger.domain.items import (
     ExpireHoldItem,
     GrantItem,
     HoldItem,
+    IncreaseItem,
     TouchItem,
     VoidItem,
 )
@@ -25,7 +26,7 @@ from wallet.ledger.domain.values import NEVER
 
 # Rows of a set cross as one text. None of these can be in it: ids, keys and references are
 # printable, and JSON escapes what is not.
-_ROW, _FIELD, _NULL = "\x1e", "\x1f", "\x1d"
+ROW, FIELD, _NULL = "\x1e", "\x1f", "\x1d"
 
 Columns: TypeAlias = list[list[Any]]
 
@@ -63,7 +64,7 @@ def wanted_of(bundles: Sequence[Bundle]) -> Wanted:
                     wanted.customers.add((tenant, item.customer_id))
                     if item.hold_id:
                         wanted.holds.add((tenant, item.hold_id))
-                case CaptureItem() | VoidItem() | ExpireHoldItem():
+                case CaptureItem() | IncreaseItem() | VoidItem() | ExpireHoldItem():
                     wanted.holds.add((tenant, item.hold_id))
                     if item.customer_id:
                         wanted.customers.add((tenant, item.customer_id))
@@ -161,7 +162,7 @@ class _Stamps(dict[datetime, str]):
 
 
 def _operations(books: Books, stamps: _Stamps) -> str:
-    return _ROW.join(
+    return ROW.join(
         [
             f"{tenant}\x1f{key}\x1f{kind}\x1f{customer}\x1f{reference}\x1f{fingerprint.hex()}\x1f"
             f"{encode(outcome)}\x1f{stamps[time]}"
@@ -173,7 +174,7 @@ def _operations(books: Books, stamps: _Stamps) -> str:
 
 
 def _transfers(books: Books, stamps: _Stamps) -> str:
-    return _ROW.join(
+    return ROW.join(
         [
             f"{tenant}\x1f{wallet}\x1f{number}\x1f{kind}\x1f{asset}\x1f{atoms}\x1f{debit}\x1f{credit}"
             f"\x1f{key}\x1f{grants}\x1f{parts}\x1f{stamps[time]}"
@@ -196,7 +197,7 @@ def _transfers(books: Books, stamps: _Stamps) -> str:
 
 
 def _balances(books: Books, balances: Sequence[Balance], stamps: _Stamps) -> str:
-    return _ROW.join(
+    return ROW.join(
         [
             f"{b.wallet.tenant_id}\x1f{b.wallet.wallet_id}\x1f{b.asset}\x1f{b.credited}\x1f{b.debited}"
             f"\x1f{b.held}\x1f{b.overdrawn}\x1f{b.held_unbacked}\x1f{b.dormant}\x1f{b.forced}"
@@ -208,7 +209,7 @@ def _balances(books: Books, balances: Sequence[Balance], stamps: _Stamps) -> str
 
 
 def _changed_grants(books: Books) -> str:
-    return _ROW.join(
+    return ROW.join(
         [
             f"{wallet.tenant_id}\x1f{wallet.wallet_id}\x1f{grant.grant_id}\x1f{grant.remaining}"
             f"\x1f{grant.held}\x1f{grant.dormant}"
@@ -218,9 +219,9 @@ def _changed_grants(books: Books) -> str:
 
 
 def _new_grants(books: Books, stamps: _Stamps) -> str:
-    return _ROW.join(
+    return ROW.join(
         [
-            _FIELD.join(
+            FIELD.join(
                 [
                     balance.wallet.tenant_id,
                     balance.wallet_id,
@@ -249,7 +250,7 @@ def _new_grants(books: Books, stamps: _Stamps) -> str:
 
 
 def _changed_holds(holds: Sequence[Hold], stamps: _Stamps) -> str:
-    return _ROW.join(
+    return ROW.join(
         [
             f"{hold.tenant_id}\x1f{hold.hold_id}\x1f{hold.captured}\x1f{int(hold.state)}"
             f"\x1f{_end(hold, stamps)}\x1f{_pins(hold)}"
@@ -259,9 +260,9 @@ def _changed_holds(holds: Sequence[Hold], stamps: _Stamps) -> str:
 
 
 def _new_holds(holds: Sequence[Hold], stamps: _Stamps) -> str:
-    return _ROW.join(
+    return ROW.join(
         [
-            _FIELD.join(
+            FIELD.join(
                 [
                     hold.tenant_id,
                     hold.hold_id,
@@ -309,7 +310,7 @@ def _transposed(rows: Sequence[Sequence[Any]], width: int) -> Columns:
 
 
 def _pairs(pairs: Iterable[tuple[str, str]]) -> str:
-    return _ROW.join([f"{first}\x1f{second}" for first, second in pairs])
+    return ROW.join([f"{first}\x1f{second}" for first, second in pairs])
 
 
 async def find_customers(

@@ -144,5 +144,14 @@ def render_refusal(refused: Refused) -> refusal_pb2.Refusal:
     return refusal_pb2.Refusal(reason=refused.reason, message=refused.message, facts=refused.facts)
 
 
+def answered(outcome: Outcome) -> Outcome:
+    """The answer of a single call: a refused item is the call's own status."""
+    if isinstance(outcome, Refused):
+        refusal = Refusal(outcome.message, **outcome.facts)
+        refusal.reason, refusal.kind = outcome.reason, outcome.kind
+        raise refusal
+    return outcome
+
+
 def unexpected(outcome: Outcome) -> Unexpected:
     return Unexpected(type(outcome).__name__)

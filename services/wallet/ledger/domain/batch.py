@@ -14,12 +14,14 @@ from wallet.ledger.domain.captures import capture
 from wallet.ledger.domain.debits import post_debit
 from wallet.ledger.domain.grants import create_grant
 from wallet.ledger.domain.holds import expire_hold, place_hold, void_hold
+from wallet.ledger.domain.increases import increase_hold
 from wallet.ledger.domain.items import (
     CaptureItem,
     DebitItem,
     ExpireHoldItem,
     GrantItem,
     HoldItem,
+    IncreaseItem,
     Item,
     Operation,
     TouchItem,
@@ -111,6 +113,8 @@ def _perform(books: Books, item: Operation, new_id: NewId) -> Outcome:
             return place_hold(books, item, item.hold_id or str(new_id(item.now or books.clock)))
         case VoidItem():
             return void_hold(books, item)
+        case IncreaseItem():
+            return increase_hold(books, item)
         case GrantItem():
             return create_grant(books, item, str(new_id(item.now or books.clock)))
         case _:
@@ -172,7 +176,7 @@ def _customer_of(books: Books, item: Operation, hold: Hold | None) -> str:
 def _reference_of(item: Operation, hold: Hold | None) -> str:
     if isinstance(item, GrantItem):
         return item.source
-    if isinstance(item, VoidItem):
+    if isinstance(item, VoidItem | IncreaseItem):
         return hold.reference if hold is not None else ""
     return item.reference
 

@@ -226,6 +226,7 @@ class Books:
     changed_grants: dict[str, tuple[Wallet, Grant]] = field(default_factory=dict)
     new_grants: list[tuple[Balance, Grant]] = field(default_factory=list)
     changed_holds: dict[tuple[str, str], Hold] = field(default_factory=dict)
+    grown_holds: dict[tuple[str, str], Hold] = field(default_factory=dict)  # not new ones
     recharges: list[RechargeStart] = field(default_factory=list)
     alerts: list[tuple[Balance, int]] = field(default_factory=list)  # fired, with what was left
     rearmed: list[Balance] = field(default_factory=list)
@@ -276,6 +277,12 @@ class Books:
         """A grant's figures changed."""
         if not grant.is_new:
             self.changed_grants[grant.grant_id] = (wallet, grant)
+
+    def note_growth(self, hold: Hold) -> None:
+        """A hold's amount, shares or time changed."""
+        self.note_hold(hold)
+        if not hold.is_new:
+            self.grown_holds[hold.tenant_id, hold.hold_id] = hold
 
     def note_hold(self, hold: Hold) -> None:
         """A hold is new or changed."""

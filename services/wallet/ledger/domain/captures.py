@@ -14,6 +14,7 @@ from wallet.ledger.domain.holds import (
     check_same,
     end,
     find_open,
+    merged,
     owners,
     release,
 )
@@ -60,7 +61,7 @@ def capture(books: Books, item: CaptureItem | DebitItem) -> Posted:
     shortfall = 0
     if excess > 0:
         more, shortfall = _exceed(books, hold, item, excess, payers, balances, purpose, now)
-        shares = _merged(shares, more)
+        shares = merged(shares, more)
     hold.captured += item.atoms - shortfall
     _settle(books, hold, item.request_id, now)
     if item.final:
@@ -208,12 +209,3 @@ def _plain(
         False,
         item.over_capture,
     )
-
-
-def _merged(shares: list[Share], more: list[Share]) -> list[Share]:
-    """Two lists of shares as one: a wallet's first number stands for all of its moves."""
-    merged = {wallet_id: (atoms, number) for wallet_id, atoms, number in shares}
-    for wallet_id, atoms, number in more:
-        before = merged.get(wallet_id)
-        merged[wallet_id] = (before[0] + atoms, before[1]) if before else (atoms, number)
-    return [(wallet_id, atoms, number) for wallet_id, (atoms, number) in merged.items()]

@@ -2,6 +2,7 @@
 
 from      operation         to         rule
 –         place             OPEN       fits, or as much as there is where partial is allowed
+OPEN      increase          OPEN       as placing, for the difference; may last longer
 OPEN      capture           OPEN       pinned grants pay first; captured accumulates
 OPEN      capture, final    CAPTURED   the rest is released
 OPEN      void              VOIDED     all is released; voiding twice is the same answer
@@ -66,7 +67,7 @@ def place_hold(books: Books, item: HoldItem, hold_id: str) -> Held:
     if missing and not allows_shortfall(payers) and not (item.partial_allowed and atoms):
         watch(books, balances, now)
         raise InsufficientFunds(atoms, item.atoms, asset, item.scale)
-    shares, pins = _set_aside(books, parts, purpose, item.request_id, now)
+    shares, pins = set_aside(books, parts, purpose, TransferKind.HOLD, item.request_id, now)
     hold = Hold(
         tenant_id=item.tenant_id,
         hold_id=hold_id,
@@ -205,6 +206,15 @@ def by_wallet(pins: list[Pin]) -> list[tuple[str, list[Pin]]]:
     return list(parted.items())
 
 
+def merged(shares: list[Share], more: list[Share]) -> list[Share]:
+    """Two lists of shares as one: a wallet's first number stands for all of its moves."""
+    whole = {wallet_id: (atoms, number) for wallet_id, atoms, number in shares}
+    for wallet_id, atoms, number in more:
+        before = whole.get(wallet_id)
+        whole[wallet_id] = (before[0] + atoms, before[1]) if before else (atoms, number)
+    return [(wallet_id, atoms, number) for wallet_id, (atoms, number) in whole.items()]
+
+
 def answer(hold: Hold, scale: int, available: int) -> Held:
     """A hold as it stands."""
     return Held(
@@ -223,9 +233,15 @@ def answer(hold: Hold, scale: int, available: int) -> Held:
     )
 
 
-def _set_aside(
-    books: Books, parts: list[Part], purpose: Purpose, request_id: str, now: datetime
+def set_aside(
+    books: Books,
+    parts: list[Part],
+    purpose: Purpose,
+    kind: TransferKind,
+    request_id: str,
+    now: datetime,
 ) -> tuple[list[Share], list[Pin]]:
+    """Move parts to what is held, pinning grants in burn order; answers shares and pins."""
     shares: list[Share] = []
     pins: list[Pin] = []
     for part in parts:
@@ -236,7 +252,7 @@ def _set_aside(
             balance.held += part.funds
             number = books.move(
                 balance,
-                TransferKind.HOLD,
+                kind,
                 part.funds,
                 Account.WALLET,
                 Account.HELD,
@@ -251,7 +267,7 @@ def _set_aside(
             balance.held_unbacked += part.overdraft
             lent = books.move(
                 balance,
-                TransferKind.HOLD,
+                kind,
                 part.overdraft,
                 Account.DEBT,
                 Account.HELD,

@@ -77,6 +77,21 @@ class CaptureItem(Keyed):
 
 
 @dataclass(slots=True, eq=False)
+class IncreaseItem(Keyed):
+    """Add `atoms` to a hold, and make it last `time_to_live` from now where that is longer.
+    Routed as a capture is."""
+
+    kind: ClassVar[OperationKind] = OperationKind.INCREASE
+    hold_id: str
+    customer_id: str
+    asset: str
+    scale: int | None
+    atoms: int
+    time_to_live: timedelta | None
+    partial_allowed: bool
+
+
+@dataclass(slots=True, eq=False)
 class VoidItem(Keyed):
     """Let a hold go, or keep one that is still to arrive from being placed."""
 
@@ -127,6 +142,6 @@ class ExpireHoldItem:
     now: datetime | None
 
 
-Operation: TypeAlias = DebitItem | HoldItem | CaptureItem | VoidItem | GrantItem
+Operation: TypeAlias = DebitItem | HoldItem | CaptureItem | VoidItem | GrantItem | IncreaseItem
 Upkeep: TypeAlias = TouchItem | ExpireHoldItem
 Item: TypeAlias = Operation | Upkeep

@@ -38,6 +38,8 @@ class GrantKind(IntEnum):
     INCLUDED = 3
     REFUND = 4
     COMMITMENT = 5
+    CORRECTION = 6
+    CONVERSION = 7
 
 
 class HoldState(IntEnum):
@@ -62,6 +64,12 @@ class TransferKind(IntEnum):
     RELEASE = 5
     EXPIRE = 6
     SETTLE = 7
+    HOLD_INCREASE = 8
+    VOID = 9
+    REVERSAL = 10
+    CORRECTION = 11
+    CONVERSION = 12
+    ROLLOVER = 13
 
 
 class Account(IntEnum):
@@ -78,6 +86,8 @@ class Account(IntEnum):
     RECEIVABLE = 15
     TAX = 16
     ROUNDING = 17
+    CONVERSION = 18
+    CORRECTION = 19
 
 
 class OperationKind(IntEnum):
@@ -86,6 +96,12 @@ class OperationKind(IntEnum):
     HOLD = 3
     CAPTURE = 4
     VOID = 5
+    INCREASE = 6
+    VOID_GRANT = 7
+    CHANGE_EXPIRY = 8
+    REVERSE = 9
+    CORRECT = 10
+    CONVERT = 11
 
 
 # Where the value of a grant comes from.
@@ -95,6 +111,8 @@ GRANT_SOURCES = {
     GrantKind.INCLUDED: Account.CONTRACT_LIABILITY,
     GrantKind.REFUND: Account.REVENUE,
     GrantKind.COMMITMENT: Account.RECEIVABLE,
+    GrantKind.CORRECTION: Account.CORRECTION,
+    GrantKind.CONVERSION: Account.CONVERSION,
 }
 
 
