@@ -182,5 +182,7 @@ async def test_a_single_form_is_refused_with_the_same_reason_and_facts(
     with refuses("NOT_FOUND", grpc.StatusCode.NOT_FOUND):
         await client.call(
             client.holds.CaptureHold,
-            ledger.CaptureHoldRequest(item=ledger.CaptureItem(request_id=key(), hold_id=str(uuid4()), value="1")),
+            ledger.CaptureHoldRequest(
+                item=ledger.CaptureItem(request_id=key(), hold_id=str(uuid4()), value="1")
+            ),
         )
