@@ -7,7 +7,9 @@ from datetime import timedelta
 import grpc
 import pytest
 
+from tests.metering.aging import age_receipts
 from tests.metering.world import ACCEPTED, INVALID, SECONDS, World, stamp, unit_price
+from tests.support.databases import FreshDatabase
 from tests.support.services import credential
 from tollgate.metering.v1 import event_pb2, meter_pb2
 
@@ -147,6 +149,63 @@ async def test_a_stream_answers_each_batch_in_turn(world: World) -> None:
     answered = [[outcome.event_id for outcome in answer.outcomes] async for answer in stream]
     assert answered == [[f"{n}-{m}" for m in range(3)] for n in range(4)]
     assert await world.quantity("acme", "tokens") == "12"
+
+
+async def test_a_stream_answers_while_it_waits_for_more(world: World) -> None:
+    await arrears(world)
+    stream = world.events.StreamEvents(timeout=SECONDS, metadata=credential(world.tenant_id))
+    for number in range(3):
+        event = world.event("acme", event_id=f"turn {number}", tokens="1")
+        await stream.write(event_pb2.StreamEventsRequest(events=[event]))
+        answer = await stream.read()
+        assert [outcome.event_id for outcome in answer.outcomes] == [f"turn {number}"]
+    # Many batches without reading an answer: they are held back by the transport, none is lost.
+    for _ in range(50):
+        events = [world.event("acme", tokens="1"), world.event("acme", tokens="x")]
+        await stream.write(event_pb2.StreamEventsRequest(events=events))
+    await stream.done_writing()
+    answers = [await stream.read() for _ in range(50)]
+    assert await stream.read() is grpc.aio.EOF
+    states = [[outcome.state for outcome in answer.outcomes] for answer in answers]
+    assert states == [[ACCEPTED, INVALID]] * 50
+    assert await world.quantity("acme", "tokens") == "53"
+    assert await world.verify() == 53
+
+
+async def test_an_id_is_unique_whatever_the_day_it_was_received(
+    world: World, metering_database: FreshDatabase
+) -> None:
+    await arrears(world)
+    event = world.event("acme", event_id="old", tokens="3", time=world.now - timedelta(days=34))
+    await world.ingest(event)
+    await age_receipts(metering_database, timedelta(days=33))
+
+    again, conflict = await world.ingest(
+        event, world.event("acme", event_id="old", tokens="4", time=world.now)
+    )
+    (moved,) = await world.ingest(world.event("acme", event_id="old", tokens="3", time=world.now))
+
+    assert (again.state, again.duplicate) == (ACCEPTED, True)
+    assert conflict.refusal.reason == "EVENT_CONFLICT"
+    # The same figures at another time are another content.
+    assert moved.refusal.reason == "EVENT_CONFLICT"
+    assert await world.quantity("acme", "tokens") == "3"
+    assert await world.verify() == 1
+
+
+@pytest.mark.parametrize(
+    ("age", "reason"),
+    [
+        (timedelta(days=34, hours=23, minutes=59), ""),
+        (timedelta(days=35, minutes=1), "EVENT_TIME_OUT_OF_RANGE"),
+        (-timedelta(seconds=240), ""),
+        (-timedelta(seconds=420), "EVENT_TIME_OUT_OF_RANGE"),
+    ],
+)
+async def test_the_window_has_sharp_edges(world: World, age: timedelta, reason: str) -> None:
+    await arrears(world)
+    (outcome,) = await world.ingest(world.event("acme", time=world.now - age, tokens="1"))
+    assert outcome.refusal.reason == reason
 
 
 async def test_an_event_can_be_looked_at_with_what_became_of_it(world: World) -> None:

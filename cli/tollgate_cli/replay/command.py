@@ -26,8 +26,12 @@ FAILED = 1  # exit code: it ran, and something was found wrong
 
 
 def replay_file(
-    file: Annotated[Path, typer.Argument(help="A CSV or JSON Lines file of usage.")],
+    file: Annotated[Path, typer.Argument(help="A file of usage: CSV, JSON Lines or CloudEvents.")],
     mapping: Annotated[Path, typer.Option(help="What its columns mean, and what usage costs.")],
+    file_format: Annotated[
+        str | None,
+        typer.Option("--format", help="csv, jsonl or cloudevents. Default: the mapping's."),
+    ] = None,
     summary: Annotated[
         Path | None, typer.Option(help="Where to write the figures as JSON.")
     ] = None,
@@ -41,7 +45,7 @@ def replay_file(
     """Bill a stranger's usage: every row is counted, charged and checked."""
     try:
         pace = None if speed is None else _pace(speed)
-        mapped = load(mapping)
+        mapped = load(mapping, file_format)
         surveyed = survey(file, mapped)
     except InvalidValue as error:
         screen.told.print(f"{error.message}.", style="red", highlight=False)

@@ -18,7 +18,14 @@ from kernel.money import parse_atoms, parse_decimal
 from kernel.period import parse_zone
 from rating import parse_price
 
-FORMATS = ("csv", "jsonl")
+FORMATS = ("csv", "jsonl", "cloudevents")
+CLOUD_EVENTS = "cloudevents"
+CLOUD_EVENT_COLUMNS = {
+    "name": {"column": "type"},
+    "time": {"column": "time"},
+    "id": "id",
+    "customer": {"column": "subject"},
+}
 AGGREGATIONS = ("COUNT", "SUM", "MAX")
 SETTLEMENTS = ("WALLET", "INVOICE")
 GROUPS_MAX = 100_000
@@ -106,8 +113,11 @@ class UsageMapping:
     opening_balances: tuple[OpeningBalance, ...]
 
 
-def load(path: Path) -> UsageMapping:
-    """Read and check a mapping file; raises InvalidValue naming the key and the reason."""
+def load(path: Path, stated_format: str | None = None) -> UsageMapping:
+    """Read and check a mapping file; raises InvalidValue naming the key and the reason.
+
+    `stated_format` stands in the place of the file's own.
+    """
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -116,6 +126,8 @@ def load(path: Path) -> UsageMapping:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         where = f" near line {line + 1}" if line is not None else ""
         raise InvalidValue(str(path), f"is not valid YAML{where}") from error
+    if stated_format is not None and isinstance(document, dict):
+        document = {**document, "format": _choice(stated_format, "--format", FORMATS)}
     return parse(document)
 
 
@@ -128,6 +140,12 @@ def parse(document: object) -> UsageMapping:
         ("format", "delimiter", "event", "gate_share", "assets", "meters", "prices",
          "opening_balances"),
     )  # fmt: skip
+    file_format = _choice(top.get("format", "csv"), "format", FORMATS)
+    if file_format == CLOUD_EVENTS:
+        # They say themselves what their parts mean; see kernel.cloud_events.
+        if "event" in top:
+            raise InvalidValue("event", "is not taken with CloudEvents, which name their parts")
+        top = {**top, "event": CLOUD_EVENT_COLUMNS}
     event = _table(top.get("event"), "event")
     _known(event, "event", ("name", "time", "id", "subject", "customer", "properties"))
     time = _table(event.get("time"), "event.time")
@@ -141,7 +159,7 @@ def parse(document: object) -> UsageMapping:
         _balance(entry, f"opening_balances[{i}]") for i, entry in _entries(top, "opening_balances")
     )
     mapping = UsageMapping(
-        format=_choice(top.get("format", "csv"), "format", FORMATS),
+        format=file_format,
         delimiter=_text(top.get("delimiter", ","), "delimiter"),
         event_name=_source(event.get("name"), "event.name", constant=True),
         time=Source(column=_text(time.get("column"), "event.time.column")),
@@ -171,7 +189,8 @@ def _cross_check(mapping: UsageMapping) -> None:
     meters = {meter.code for meter in mapping.meters}
     assets = {asset.code: asset for asset in mapping.assets}
     for i, meter in enumerate(mapping.meters):
-        if meter.value_property and meter.value_property not in mapping.properties:
+        is_named = mapping.format == CLOUD_EVENTS or meter.value_property in mapping.properties
+        if meter.value_property and not is_named:
             raise InvalidValue(
                 f"meters[{i}].value_property",
                 f"{meter.value_property!r} is not among event.properties",

@@ -13,10 +13,11 @@ from decimal import Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from kernel.cloud_events import map_event, read_events
 from kernel.errors import InvalidValue
 from kernel.money import parse_decimal
 from tollgate.metering.v1 import event_pb2 as events
-from tollgate_cli.replay.mapping import Source, UsageMapping
+from tollgate_cli.replay.mapping import CLOUD_EVENTS, Source, UsageMapping
 from tollgate_cli.tenancy import render_time
 
 _ROWS = uuid.UUID("6c0f4a0e-6d3c-5c59-9a53-0d1f4a1a7e21")  # names the ids made from row numbers
@@ -62,12 +63,59 @@ def read(path: Path, mapping: UsageMapping) -> Iterator[Record]:
     zone = ZoneInfo(mapping.time_zone)
     gate_parts = int(Decimal(mapping.gate_share) * GATE_PARTS)
     numbers = _number_properties(mapping)
+    if mapping.format == CLOUD_EVENTS:
+        yield from _cloud_events(path, numbers, gate_parts)
+        return
     namespace = uuid.uuid5(_ROWS, _digest(path)) if mapping.event_id is None else _ROWS
     for number, row in enumerate(_rows(path, mapping), start=1):
         try:
             yield _record(row, number, mapping, zone, namespace, numbers, gate_parts)
         except InvalidValue as error:
             raise error.inside(f"row {number}") from None
+
+
+def _cloud_events(path: Path, numbers: frozenset[str], gate_parts: int) -> Iterator[Record]:
+    """CloudEvents: one a line, each an object or an array; or the whole file as one array."""
+    number = 0
+    for place, text in _documents(path):
+        for document in read_events(text, place):
+            number += 1
+            mapped = map_event(document, f"event {number}")
+            for name in numbers & mapped.properties.keys():
+                parse_decimal(mapped.properties[name], f"event {number}.data.{name}")
+            event = events.Event(
+                event_id=mapped.event_id,
+                name=mapped.name,
+                customer_id=mapped.customer_id,
+                subject=mapped.subject,
+                event_time=render_time(mapped.event_time),
+                properties=mapped.properties,
+            )
+            yield Record(event, mapped.event_time, _is_gated(number, gate_parts))
+
+
+def _documents(path: Path) -> Iterator[tuple[str, str]]:
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            first = file.readline()
+            try:
+                json.loads(first)
+            except ValueError:
+                # Not a document a line: then all of it is one.
+                yield path.name, first + file.read()
+                return
+            yield "line 1", first
+            for number, line in enumerate(file, start=2):
+                if line.strip():
+                    yield f"line {number}", line
+    except OSError as error:
+        raise InvalidValue(str(path), error.strerror or "cannot be read") from error
+    except UnicodeDecodeError as error:
+        raise InvalidValue(path.name, f"is not UTF-8 text at byte {error.start}") from error
+
+
+def _is_gated(number: int, gate_parts: int) -> bool:
+    return (number * 7919) % GATE_PARTS < gate_parts
 
 
 def _record(
@@ -96,7 +144,7 @@ def _record(
         event_time=render_time(moment),
         properties=properties,
     )
-    return Record(event, moment, (number * 7919) % GATE_PARTS < gate_parts)
+    return Record(event, moment, _is_gated(number, gate_parts))
 
 
 def _customer(row: Mapping[str, str], number: int, mapping: UsageMapping) -> str:

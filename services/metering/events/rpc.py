@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,6 +11,7 @@ from datetime import UTC, datetime
 from chassis.call import Call, Environment
 from chassis.clocks import TenantClocks
 from chassis.database import Database
+from chassis.lanes import LaneFull
 from chassis.metrics import Metrics
 from chassis.paging import next_token, parse_page
 from kernel.errors import NotFound, Refusal
@@ -18,7 +21,13 @@ from metering.events import store
 from metering.events.domain.event import EventState, Outcome, invalid
 from metering.events.domain.rendering import outcome_of_stored
 from metering.events.operations import Arrival, Ingest
-from metering.events.wire import check_batch, parse_event, render_outcome, render_stored
+from metering.events.wire import (
+    check_batch,
+    parse_event,
+    read_cloud_events,
+    render_outcome,
+    render_stored,
+)
 from metering.meters.operations import Meters
 from metering.parking import store as parking
 from metering.parking.wire import render_parked_event
@@ -29,6 +38,14 @@ from tollgate.metering.v1 import event_pb2
 
 CHARGES_PER_PAGE_DEFAULT, CHARGES_PER_PAGE_MAX = 1_000, 5_000
 CUSTOMERS_PER_PAGE_DEFAULT, CUSTOMERS_PER_PAGE_MAX = 100, 1_000
+
+
+STREAMED_MAX = 4  # batches of one stream on their way at once
+FULL_PAUSE_SECONDS = 0.05  # until a stream tries full lanes again
+
+
+class _StreamEnd(Exception):
+    """The caller sends no more. StopAsyncIteration cannot leave a task."""
 
 
 class EventService:
@@ -59,10 +76,64 @@ class EventService:
     async def StreamEvents(
         self, requests: AsyncIterator[event_pb2.StreamEventsRequest], call: Call
     ) -> AsyncIterator[event_pb2.StreamEventsResponse]:
-        async for request in requests:
-            call = await self._later(call)
-            outcomes = await self._take(request.events, call)
-            yield event_pb2.StreamEventsResponse(outcomes=[render_outcome(o) for o in outcomes])
+        # Some batches are on their way at once and are answered in order; beyond them nothing is
+        # read, and the transport holds the caller back.
+        going: deque[asyncio.Task[list[Outcome]]] = deque()
+        arriving: asyncio.Task[event_pb2.StreamEventsRequest] | None = None
+        has_ended = False
+        try:
+            while not has_ended or going:
+                if arriving is None and not has_ended and len(going) < STREAMED_MAX:
+                    arriving = asyncio.create_task(_next(requests))
+                waited = [task for task in (arriving, going[0] if going else None) if task]
+                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+                if arriving is not None and arriving.done():
+                    try:
+                        request = arriving.result()
+                    except _StreamEnd:
+                        has_ended = True
+                    else:
+                        call = await self._later(call)
+                        going.append(asyncio.create_task(self._take_patiently(request, call)))
+                    arriving = None
+                elif going and going[0].done():
+                    outcomes = going.popleft().result()
+                    yield event_pb2.StreamEventsResponse(
+                        outcomes=[render_outcome(outcome) for outcome in outcomes]
+                    )
+        finally:
+            left = [task for task in (arriving, *going) if task is not None]
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+    async def _take_patiently(
+        self, request: event_pb2.StreamEventsRequest, call: Call
+    ) -> list[Outcome]:
+        """A stream waits where the lanes are full; what of it was taken is answered by its ids."""
+        while True:
+            try:
+                return await self._take(request.events, call)
+            except LaneFull:
+                await asyncio.sleep(FULL_PAUSE_SECONDS)
+
+    async def IngestCloudEvents(
+        self, request: event_pb2.IngestCloudEventsRequest, call: Call
+    ) -> event_pb2.IngestCloudEventsResponse:
+        mapped = read_cloud_events(request)
+        check_batch(len(mapped))
+        messages: list[event_pb2.Event] = []
+        faults: dict[int, Outcome] = {}
+        for index, parse in enumerate(mapped):
+            try:
+                messages.append(parse())
+            except Refusal as refusal:
+                faults[index] = invalid("", refusal)
+        outcomes = iter(await self._take(messages, call) if messages else [])
+        answered = [
+            faults[index] if index in faults else next(outcomes) for index in range(len(mapped))
+        ]
+        return event_pb2.IngestCloudEventsResponse(outcomes=[render_outcome(o) for o in answered])
 
     async def _later(self, call: Call) -> Call:
         """The call at the present time: a stream outlives the instant at which it was begun."""
@@ -154,3 +225,12 @@ class EventService:
         )
         found = await verify_page(self._database, self._meters, call.tenant_id, page)
         return render_verification(found)
+
+
+async def _next(
+    requests: AsyncIterator[event_pb2.StreamEventsRequest],
+) -> event_pb2.StreamEventsRequest:
+    try:
+        return await anext(requests)
+    except StopAsyncIteration:
+        raise _StreamEnd from None

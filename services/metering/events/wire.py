@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from chassis.wire import parse_text, parse_time, parse_uuid, render_time
+from kernel.cloud_events import (
+    MappedEvent,
+    is_json,
+    map_attributes,
+    map_event,
+    read_data,
+    read_events,
+)
 from kernel.errors import InvalidValue
 from kernel.money import format_atoms
 from metering.charging.domain import Refused
@@ -102,6 +112,62 @@ def check_properties(properties: dict[str, str], field: str) -> None:
             raise InvalidValue(f"{field}.{name}", "holds control characters")
     if total > PROPERTIES_TOTAL_MAX:
         raise InvalidValue(field, f"{total} characters; takes at most {PROPERTIES_TOTAL_MAX}")
+
+
+def read_cloud_events(
+    request: event_pb2.IngestCloudEventsRequest,
+) -> list[Callable[[], event_pb2.Event]]:
+    """CloudEvents in either format, each to be mapped for itself. Raises InvalidValue where the
+    whole cannot be read."""
+    if request.json and request.events:
+        raise InvalidValue("events", "stand beside json; send one of both")
+    if request.json:
+        documents = read_events(request.json, "json")
+        return [
+            partial(_usage_event, partial(map_event, document, f"events[{index}]"))
+            for index, document in enumerate(documents)
+        ]
+    return [
+        partial(_usage_event, partial(_map_message, message, f"events[{index}]"))
+        for index, message in enumerate(request.events)
+    ]
+
+
+def _usage_event(mapping: Callable[[], MappedEvent]) -> event_pb2.Event:
+    mapped = mapping()
+    return event_pb2.Event(
+        event_id=mapped.event_id,
+        name=mapped.name,
+        customer_id=mapped.customer_id,
+        subject=mapped.subject,
+        event_time=render_time(mapped.event_time),
+        properties=mapped.properties,
+        authorization_id=mapped.authorization_id,
+    )
+
+
+def _map_message(message: event_pb2.CloudEvent, field: str) -> MappedEvent:
+    attributes: dict[str, object] = {
+        "id": message.id,
+        "source": message.source,
+        "specversion": message.spec_version,
+        "type": message.type,
+    }
+    for name, value in message.attributes.items():
+        kind = value.WhichOneof("attr")
+        if kind == "ce_timestamp":
+            try:
+                attributes[name] = value.ce_timestamp.ToJsonString()
+            except ValueError:
+                raise InvalidValue(f"{field}.{name}", "is not a time") from None
+        elif kind is not None:
+            attributes[name] = getattr(value, kind)
+    content_type = attributes.get("datacontenttype", "")
+    if not is_json(str(content_type)):
+        raise InvalidValue(f"{field}.datacontenttype", f"{content_type!r} is not JSON")
+    form = message.WhichOneof("data")
+    data = read_data(getattr(message, form), f"{field}.data") if form is not None else None
+    return map_attributes(attributes, data, field)
 
 
 def render_outcome(outcome: Outcome) -> event_pb2.EventOutcome:
