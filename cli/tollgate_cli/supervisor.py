@@ -46,6 +46,12 @@ __all__ = ["SERVICES", "Suite", "SuiteFailed", "running_suite"]
 HOST = "127.0.0.1"
 NOBODY = f"{HOST}:9"  # the address of a service that does not run: the port where none listens
 SANDBOX = "sandbox"
+# Settings of the gateway that are taken from this process's environment.
+PROVIDER_SETTINGS = (
+    "TOLLGATE_PROVIDERS_FILE",
+    "TOLLGATE_PROVIDER_ENDPOINTS",
+    "TOLLGATE_SECRETS_FOLDER",
+)
 STATE_SECONDS = 1.0
 PROBE_SECONDS_MAX = 2.0
 SERVING = b"\x08\x01"  # grpc.health.v1.HealthCheckResponse{status: SERVING}
@@ -240,6 +246,8 @@ def _service(suite: Suite, name: str, passwords: dict[str, str], extra: Mapping[
         environment["TOLLGATE_NOTIFICATIONS_LISTEN"] = suite.notifications_endpoint[7:]
         # On loopback an answer takes milliseconds: what a crash left open is asked about soon.
         environment["TOLLGATE_LEASE_SECONDS"] = "10"
+        # Which providers there are is the operator's to say, here as anywhere.
+        environment |= {name: os.environ[name] for name in PROVIDER_SETTINGS if name in os.environ}
     return Child(
         name,
         # The port is ours and held, and the child shares it.

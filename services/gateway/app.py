@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from gateway.accounts.operations import AccountOperations
 from gateway.accounts.rpc import ProviderAccountService
 from gateway.attempts.domain import Kind
 from gateway.attempts.operations import Recorder, TenantNow
-from gateway.collection.jobs import settle
+from gateway.collection.jobs import learn, settle
 from gateway.collection.operations import Collector
 from gateway.config import Config
 from gateway.methods.operations import MethodOperations
@@ -29,8 +30,10 @@ from gateway.orders.operations import OrderOperations, OrderRecorder
 from gateway.payments.operations import PaymentOperations
 from gateway.payments.rpc import PaymentService
 from gateway.providers import sandbox
+from gateway.providers.brought import NOTHING_BROUGHT, Brought, read_brought
 from gateway.providers.driver import Driver, Limits
 from gateway.providers.lines import Lines
+from gateway.providers.registry import PROVIDERS, Registry
 from gateway.refunds.operations import RefundOperations, RefundRecorder
 from gateway.refunds.rpc import RefundService
 from kernel.clock import Clock, SystemClock
@@ -59,10 +62,11 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
         raise TypeError("the gateway is opened with its own Config")
     clock = SystemClock()
     lines = Lines(
-        {sandbox.NAME: config.sandbox_endpoint},
+        {**config.provider_endpoints, sandbox.NAME: config.sandbox_endpoint},
         Path(config.secrets_folder),
         config.service_secret.reveal(),
         _notifications_url(config),
+        Registry(_brought(config)),
     )
     driver = Driver(
         Limits(
@@ -96,6 +100,7 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
     methods = MethodOperations(platform.database)
     payments = PaymentOperations(platform.database, collector, lines)
     relay = Relay(platform.database, platform.redis, platform.service)
+    learning = asyncio.create_task(learn(collector, lines), name="learn what providers offer")
 
     @asynccontextmanager
     async def door() -> AsyncIterator[str]:
@@ -132,8 +137,16 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
             lines=lines,
         )
     finally:
+        learning.cancel()
+        await asyncio.gather(learning, return_exceptions=True)
         await collector.close()
         await driver.close()
+
+
+def _brought(config: Config) -> Brought:
+    if not config.providers_file:
+        return NOTHING_BROUGHT
+    return read_brought(Path(config.providers_file), frozenset(PROVIDERS))
 
 
 def _notifications_url(config: Config) -> str:

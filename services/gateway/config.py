@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, field_validator
 
 from chassis.settings import LOOPBACK, PREFIX, Settings, split_address
@@ -15,6 +17,9 @@ class Config(Settings):
     # The address providers reach it at, without path; empty: the address listened on.
     notifications_url: str = ""
     sandbox_endpoint: str = ""  # where the sandbox provider answers; empty: there is none here
+    # Other addresses than a provider's own, by its name: "name=https://host,other=https://host".
+    provider_endpoints: Annotated[dict[str, str], Field(default_factory=dict)]
+    providers_file: str = ""  # JSON; the providers that the operator brings along
     secrets_folder: str = "/var/run/secrets/tollgate-providers"  # holds what file:<name> names
     provider_proxy: str = ""
     provider_ca_file: str = ""  # PEM bundle; empty: the system's
@@ -23,6 +28,16 @@ class Config(Settings):
     lease_seconds: float = Field(default=120.0, ge=1, le=3600)
     settle_pause_seconds: float = Field(default=1.0, gt=0, le=60)
     notification_pause_seconds: float = Field(default=0.2, gt=0, le=60)
+
+    @field_validator("provider_endpoints", mode="before")
+    @classmethod
+    def _parse_provider_endpoints(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+        if any(not name.strip() or "://" not in address for name, _, address in pairs):
+            raise ValueError("write it as name=https://host,other=https://host")
+        return {name.strip(): address.strip() for name, _, address in pairs}
 
     @field_validator("notifications_listen", mode="after")
     @classmethod

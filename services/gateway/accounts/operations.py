@@ -13,7 +13,6 @@ from gateway.accounts.wire import NewProviderAccount, render_provider_account
 from gateway.domain.method import AlreadyExists
 from gateway.domain.provider_account import ProviderAccount, ProviderAccountState
 from gateway.providers.lines import Lines
-from gateway.providers.registry import find_provider
 from kernel.ids import new_id
 from tollgate.gateway.v1 import payment_service_pb2 as pb
 
@@ -32,8 +31,9 @@ class AccountOperations:
         new: NewProviderAccount,
         now: datetime,
     ) -> pb.CreateProviderAccountResponse:
-        """A provider account, in use at once; raises InvalidValue, AlreadyExists."""
-        self._lines.check(find_provider(new.provider), new.endpoint)
+        """A provider account, in use at once; raises InvalidValue, AlreadyExists,
+        ProviderUnreachable."""
+        self._lines.check(self._lines.registry.find(new.provider), new.endpoint)
         async with self._database.transaction(tenant_id) as tx:
             recorded = await claim(tx, tenant_id, request.request_id, request)
             if recorded is not None:

@@ -206,6 +206,17 @@ async def lease_operation(
     return _operation(row) if row else None
 
 
+async def put_off(tx: Connection, tenant_id: UUID, operation_id: UUID, until: datetime) -> None:
+    """Leave an open operation alone for a while."""
+    await tx.execute(
+        "UPDATE operation SET lease_until = $3"
+        " WHERE tenant_id = $1 AND operation_id = $2 AND state = 'OPEN'",
+        tenant_id,
+        operation_id,
+        until,
+    )
+
+
 async def lock_operation(tx: Connection, tenant_id: UUID, target_id: UUID) -> Operation:
     """The operation that charges an attempt, or the one that sends a refund."""
     row = await tx.fetchrow(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import structlog
@@ -18,14 +18,19 @@ from gateway.collection.domain import Errand, Standing
 from gateway.domain.outcome import UNCLEAR, Basis, Finding, Outcome, Witness, as_evidence
 from gateway.domain.resolution import REPLAYS_AT_ONCE, WITNESSES, Question, before_sending
 from gateway.providers.driver import Driver, Played
+from gateway.providers.exchange import Line
 from gateway.providers.lines import SecretMissing
-from gateway.providers.plan import Note, Plan
+from gateway.providers.plan import Note, Plan, Steps
+from gateway.providers.registry import ProviderUnreachable
 from kernel.clock import Clock
 
 DUE_TOGETHER_MAX = 16  # operations asked about at once by one process
+UNREACHABLE_PAUSE = timedelta(seconds=5)
 CLOSE_SECONDS_MAX = 5.0  # for calls under way; what takes longer is left to its lease
 
 log = structlog.get_logger("gateway.collection")
+
+T = TypeVar("T")
 
 
 class ErrandRecorder(Protocol):
@@ -134,10 +139,18 @@ class Collector:
 
     async def _settle(self, tenant_id: UUID, operation_id: UUID, now: datetime) -> None:
         errand: Errand | None = None
-        async with self._database.transaction(tenant_id) as tx:
-            operation = await store.lease_operation(tx, tenant_id, operation_id, now, self.lease)
-            if operation is not None:
-                errand = await self._recorders[operation.kind].load(tx, tenant_id, operation)
+        try:
+            async with self._database.transaction(tenant_id) as tx:
+                operation = await store.lease_operation(
+                    tx, tenant_id, operation_id, now, self.lease
+                )
+                if operation is not None:
+                    errand = await self._recorders[operation.kind].load(tx, tenant_id, operation)
+        except ProviderUnreachable:
+            # Whoever serves it has not come back; nobody else is made to wait for that.
+            async with self._database.transaction(tenant_id) as tx:
+                await store.put_off(tx, tenant_id, operation_id, now + UNREACHABLE_PAUSE)
+            return
         if errand is None or errand.standing is Standing.ENDED:
             return
         if errand.standing is Standing.REQUESTED and errand.operation.tries == 1:
@@ -184,6 +197,15 @@ class Collector:
             if as_evidence(played.outcome, WITNESSES[question]).finding not in UNCLEAR:
                 return played
         return played
+
+    async def consult(self, plan: Steps[T], line: Line) -> T:
+        """Play a plan that belongs to no operation: it reads, and nothing is noted."""
+
+        async def keep(note: Note) -> None:
+            log.warning("note_of_a_reading", name=note.name)
+
+        read, _ = await self._driver.run(plan, line, keep)
+        return read
 
     async def _put(self, errand: Errand, question: Question, now: datetime | None) -> Played:
         match question:

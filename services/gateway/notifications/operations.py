@@ -33,6 +33,7 @@ from gateway.notifications.domain import (
 )
 from gateway.providers.commands import About
 from gateway.providers.driver import Played
+from gateway.providers.exchange import Line
 from gateway.providers.lines import Lines
 from gateway.providers.plan import Delivery, Item, Provider, Reading
 from gateway.refunds.domain import RefundWork
@@ -58,6 +59,7 @@ class Receipt:
 
 
 NO_SUCH_ACCOUNT = Receipt(404)
+NOT_NOW = Receipt(503)  # to be sent again
 
 
 class NotYet(Exception):
@@ -102,16 +104,28 @@ class NotificationOperations:
         if account is None:
             return NO_SUCH_ACCOUNT
         provider, line = self._lines.of(account)
-        if provider.read_notification is None:
-            return NO_SUCH_ACCOUNT
         now = self.clock.now()
-        secrets = self._lines.notification_secrets(account)
-        reading = provider.read_notification(Delivery(headers, body, secrets, now), line.login)
+        if provider.ask_reading is not None:
+            plan = provider.ask_reading(Delivery(headers, body, (), now), line.login)
+            answered = await self._collector.consult(plan, line)
+            if isinstance(answered, Outcome):
+                log.warning("notification_not_read", account=account.code, why=answered.detail)
+                return NOT_NOW
+            reading = answered
+        elif provider.read_notification is not None:
+            secrets = self._lines.notification_secrets(account)
+            reading = provider.read_notification(Delivery(headers, body, secrets, now), line.login)
+        else:
+            return NO_SUCH_ACCOUNT
         if not reading.authentic:
             await self._refuse(tenant_id, account, headers, body, reading.why, now)
-            return Receipt(provider.refusal_status)
+            return Receipt(reading.status or provider.refusal_status, reading.body)
         await self._keep(tenant_id, account, headers, body, reading, now)
-        return Receipt(*provider.acknowledgement)
+        return (
+            Receipt(reading.status, reading.body)
+            if reading.status
+            else Receipt(*provider.acknowledgement)
+        )
 
     async def _keep(
         self,
@@ -263,14 +277,28 @@ class NotificationOperations:
         async with self._database.transaction(tenant_id) as tx:
             account = await find_provider_account(tx, tenant_id, kept.provider_account_id)
             assert account is not None, "provider accounts are never removed"
-            provider, _ = self._lines.of(account)
-            item = _item_of(provider, kept)
-            if item is None:
-                return None, None
+            provider, line = self._lines.of(account)
+        item = await self._item_of(provider, line, kept)
+        if item is None:
+            return None, None
+        async with self._database.transaction(tenant_id) as tx:
             work = await self._find_work(tx, tenant_id, kept.provider_account_id, item)
         if work is None and item.about in (About.PAYMENT, About.REFUND):
             log.warning("notification_of_a_stranger", kind=item.kind, account=account.code)
         return item, work
+
+    async def _item_of(self, provider: Provider, line: Line, kept: Kept) -> Item | None:
+        """The kept item, read again by today's code; raises NotYet where it cannot be."""
+        items: tuple[Item, ...] = ()
+        if provider.ask_reading is not None:
+            again = Delivery({}, kept.body, (), self.clock.now(), verified=True)
+            read = await self._collector.consult(provider.ask_reading(again, line.login), line)
+            if isinstance(read, Outcome):
+                raise NotYet(f"its provider did not read it: {read.detail}")
+            items = read.items
+        elif provider.read_items is not None:
+            items = provider.read_items(kept.body)
+        return next((item for item in items if item.id == kept.provider_item_id), None)
 
     async def _find_work(
         self, tx: Connection, tenant_id: UUID, account_id: UUID, item: Item
@@ -323,15 +351,6 @@ def _would_change(work: Work | RefundWork, outcome: Outcome) -> bool:
         present = work.now or work.refund.update_time
         return apply_to_refund(work.refund, outcome, present).changed
     return step(work.attempt.state, finding_of(work.attempt, outcome)) is not None
-
-
-def _item_of(provider: Provider, kept: Kept) -> Item | None:
-    """The kept item, read again by today's code."""
-    if provider.read_items is None:
-        return None
-    return next(
-        (item for item in provider.read_items(kept.body) if item.id == kept.provider_item_id), None
-    )
 
 
 def _reference(text: str) -> UUID | None:

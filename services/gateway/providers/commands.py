@@ -308,6 +308,8 @@ class Reading:
     authentic: bool
     items: tuple[Item, ...] = ()
     why: str = ""
+    status: int = 0  # what the sender is answered; 0: as the provider's module says
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +320,7 @@ class Delivery:
     body: bytes
     secrets: Sequence[bytes]  # every active one; two during rotation
     now: datetime
+    verified: bool = False  # found authentic when it came; its headers are gone
 
 
 @dataclass(frozen=True, slots=True)

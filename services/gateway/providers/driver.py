@@ -7,36 +7,28 @@ first byte left is told as such; every other failure is silence, whatever the ex
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from urllib.parse import urlsplit, urlunsplit
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
 from uuid import UUID
 
-import httpx
-
 from gateway.domain.outcome import Outcome
-from gateway.domain.provider_account import ProviderAccount
-from gateway.providers.plan import (
-    Answer,
-    Basic,
-    Bearer,
-    Call,
-    Login,
-    Note,
-    Phase,
-    Plan,
-    Reply,
-    SecretHandle,
-    Silence,
+from gateway.providers.exchange import (
+    Exchange,
+    HttpExchange,
+    Line,
+    OriginNotAllowed,
+    Prepared,
+    RpcExchange,
 )
-from gateway.providers.registry import origin_of
+from gateway.providers.plan import Answer, Call, Note, Phase, Plan, Reply, Silence, Steps
 
-ANSWER_BYTES_MAX = 4 * 1024 * 1024  # no provider's answer about one payment is larger
-CONNECT_SECONDS = 5.0
+__all__ = ["CallRecord", "Driver", "KeepNote", "Limits", "Line", "OriginNotAllowed", "Played"]
+
+T = TypeVar("T")
 CONNECT_REPEATS = 2
 CONNECT_PAUSE_SECONDS = 0.2
 BUSY_WAITS_SECONDS = (1.0, 2.0, 4.0)  # a key in use is free again when its request is done
@@ -77,25 +69,11 @@ class Played:
     calls: tuple[CallRecord, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A provider account as the driver needs it: where to call, what is allowed, which secrets."""
-
-    account: ProviderAccount
-    login: Login
-    origins: frozenset[str]
-    secrets: Mapping[SecretHandle, Callable[[], bytes]] = field(repr=False)
-
-
-class OriginNotAllowed(Exception):
-    """A plan tried to call a host that its provider never named. This is a bug."""
-
-
 KeepNote = Callable[[Note], Awaitable[None]]
 
 
 class Driver:
-    """Plays plans. Owns one HTTP client per provider account; close it when done."""
+    """Plays plans. Owns one connection per provider account; close it when done."""
 
     def __init__(
         self, limits: Limits | None = None, *, proxy: str | None = None, ca_file: str | None = None
@@ -108,10 +86,17 @@ class Driver:
     async def close(self) -> None:
         lanes, self._lanes = list(self._lanes.values()), {}
         for lane in lanes:
-            await lane.client.aclose()
+            await lane.exchange.close()
 
     async def play(self, plan: Plan, line: Line, keep_note: KeepNote) -> Played:
         """Play a plan to its end. `keep_note` commits a note before the next call leaves."""
+        outcome, calls = await self.run(plan, line, keep_note)
+        return Played(outcome, calls)
+
+    async def run(
+        self, plan: Steps[T], line: Line, keep_note: KeepNote
+    ) -> tuple[T, tuple[CallRecord, ...]]:
+        """The same of a plan for anything: what it came to, and the calls that it took."""
         deadline = time.monotonic() + self.limits.plan_seconds
         lane = await self._lane(line)
         records: list[CallRecord] = []
@@ -120,7 +105,7 @@ class Driver:
             try:
                 step = plan.send(send)
             except StopIteration as end:
-                return Played(end.value, tuple(records))
+                return end.value, tuple(records)
             if isinstance(step, Note):
                 await keep_note(step)
                 send = None
@@ -131,35 +116,28 @@ class Driver:
         account_id = line.account.provider_account_id
         lane = self._lanes.pop(account_id, None)
         if lane is None:
-            lane = _Lane(self._client(), self.limits)
+            lane = _Lane(self._exchange(line), self.limits)
         self._lanes[account_id] = lane  # last in order: used most lately
         if len(self._lanes) > ACCOUNTS_MAX:
             unused = next((key for key, each in self._lanes.items() if not each.busy), None)
             if unused is not None and unused != account_id:
-                await self._lanes.pop(unused).client.aclose()
+                await self._lanes.pop(unused).exchange.close()
         return lane
 
-    def _client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            verify=self._tls,
-            proxy=self._proxy,
-            trust_env=False,
-            follow_redirects=False,
-            http2=False,
-            limits=httpx.Limits(
-                max_connections=self.limits.concurrent_calls, max_keepalive_connections=20
-            ),
-        )
+    def _exchange(self, line: Line) -> Exchange:
+        if line.target is not None:
+            return RpcExchange(line.target)
+        return HttpExchange(self._tls, self._proxy, self.limits.concurrent_calls)
 
     async def _ask(
         self, call: Call, line: Line, lane: _Lane, deadline: float, records: list[CallRecord]
     ) -> Reply:
         """One call with the repeats that cannot have an effect of their own."""
-        request = _request(call, line)
+        prepared = lane.exchange.prepare(call, line)
         connects = busy = 0
         in_use = False  # a 409 said that a request with this key is under way
         while True:
-            reply = await self._once(call, request, lane, deadline, records)
+            reply = await self._once(call, prepared, lane, deadline, records)
             if isinstance(reply, Silence):
                 if reply.phase is Phase.AFTER_SEND:
                     return reply
@@ -180,7 +158,7 @@ class Driver:
     async def _once(
         self,
         call: Call,
-        request: httpx.Request,
+        prepared: Prepared,
         lane: _Lane,
         deadline: float,
         records: list[CallRecord],
@@ -191,18 +169,18 @@ class Driver:
         begun = time.monotonic()
         seconds = min(call.timeout_seconds, self.limits.call_seconds_max, deadline - begun)
         try:
-            reply = await _send(lane.client, request, max(seconds, 0.001))
+            reply = await lane.exchange.send(prepared, max(seconds, 0.001))
         finally:
             lane.leave()
-        records.append(_record(call, request, reply, time.monotonic() - begun))
+        records.append(_record(call, prepared, reply, time.monotonic() - begun))
         return reply
 
 
 class _Lane:
-    """One provider account's client, concurrency limit and token bucket."""
+    """One provider account's connection, concurrency limit and token bucket."""
 
-    def __init__(self, client: httpx.AsyncClient, limits: Limits) -> None:
-        self.client = client
+    def __init__(self, exchange: Exchange, limits: Limits) -> None:
+        self.exchange = exchange
         self._slots = asyncio.Semaphore(limits.concurrent_calls)
         self._rate, self._burst = limits.calls_per_second, float(limits.burst)
         self._tokens, self._filled = self._burst, time.monotonic()
@@ -241,108 +219,15 @@ class _Lane:
             await asyncio.sleep(-self._tokens / self._rate)
 
 
-async def _send(client: httpx.AsyncClient, request: httpx.Request, seconds: float) -> Reply:
-    # The wall clock bounds the whole exchange: httpx's own limits are per read, and a peer that
-    # drips one byte at a time would never meet one.
-    sent = _Sent()
-    request.extensions = {
-        "timeout": httpx.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds)).as_dict(),
-        "trace": sent.trace,
-    }
-    try:
-        async with asyncio.timeout(seconds):
-            response = await client.send(request, stream=True)
-            try:
-                body = await _read_body(response)
-            finally:
-                await response.aclose()
-    except TimeoutError:
-        return Silence(sent.phase, "no whole answer in time")
-    except httpx.TransportError as error:
-        never_left = isinstance(
-            error,
-            httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError,
-        )
-        phase = Phase.BEFORE_SEND if never_left and not sent.begun else sent.phase
-        return Silence(phase, type(error).__name__)
-    if body is None:
-        return Silence(Phase.AFTER_SEND, "an answer larger than any documented one")
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return Answer(response.status_code, headers, body)
-
-
-class _Sent:
-    """Watches whether a request began to leave."""
-
-    def __init__(self) -> None:
-        self.begun = False
-
-    async def trace(self, event: str, _: object) -> None:
-        if event.endswith("send_request_headers.started"):
-            self.begun = True
-
-    @property
-    def phase(self) -> Phase:
-        return Phase.AFTER_SEND if self.begun else Phase.BEFORE_SEND
-
-
-async def _read_body(response: httpx.Response) -> bytes | None:
-    body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > ANSWER_BYTES_MAX:
-            return None
-    return bytes(body)
-
-
-def _request(call: Call, line: Line) -> httpx.Request:
-    url = _url(call.path, line)
-    headers = {"accept": "application/json", "user-agent": "tollgate", **call.headers}
-    if call.key:
-        headers[call.key_header] = call.key
-    for name, handle in call.secret_headers.items():
-        headers[name] = line.secrets[handle]().decode()
-    if call.auth is not None:
-        headers["authorization"] = _authorization(call.auth, line)
-    return httpx.Request(
-        call.method,
-        url,
-        params=dict(call.query) or None,
-        headers=headers,
-        json=call.json,
-        data=dict(call.form) if call.form is not None else None,
-        content=call.content,
-    )
-
-
-def _url(path: str, line: Line) -> str:
-    if "://" in path:
-        url = path
-    else:
-        parts = urlsplit(line.login.endpoint)
-        url = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") + path, "", ""))
-    if origin_of(url) not in line.origins:
-        raise OriginNotAllowed(f"{line.account.provider}: {origin_of(url) or 'no origin'}")
-    return url
-
-
-def _authorization(auth: Bearer | Basic, line: Line) -> str:
-    secret = line.secrets[auth.secret]()
-    if isinstance(auth, Bearer):
-        return f"Bearer {secret.decode()}"
-    login = secret if b":" in secret else secret + b":"
-    return f"Basic {base64.b64encode(login).decode()}"
-
-
-def _record(call: Call, request: httpx.Request, reply: Reply, seconds: float) -> CallRecord:
-    digest = hashlib.sha256(request.content).hexdigest()
+def _record(call: Call, prepared: Prepared, reply: Reply, seconds: float) -> CallRecord:
+    digest = hashlib.sha256(prepared.content).hexdigest()
     duration_ms = int(seconds * 1000)
     if isinstance(reply, Silence):
         silence = f"{reply.phase.value}: {reply.cause}"
-        return CallRecord(call.method, request.url.path, digest, duration_ms, silence=silence)
+        return CallRecord(call.method, prepared.path, digest, duration_ms, silence=silence)
     return CallRecord(
         call.method,
-        request.url.path,
+        prepared.path,
         digest,
         duration_ms,
         status=reply.status,

@@ -5,16 +5,22 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid5
 
-from gateway.domain.provider_account import ProviderAccount, parse_secret_reference
-from gateway.providers.driver import Line
+from gateway.domain.provider_account import (
+    ProviderAccount,
+    ProviderAccountState,
+    parse_secret_reference,
+)
+from gateway.providers.exchange import Line
 from gateway.providers.plan import API_SECRET, NOTIFICATION_SECRET, Login, Provider
-from gateway.providers.registry import allowed_origins, check_endpoint, find_provider
+from gateway.providers.registry import Registry, allowed_origins, check_endpoint
 
 SECRET_BYTES_MAX = 16 * 1024
+_PROVIDERS = UUID("6f0a2b1e-5c0d-4a1b-9a5e-7c1d2e3f4a5b")  # names lines that belong to no account
 
 
 class SecretMissing(Exception):
@@ -30,7 +36,9 @@ class Lines:
         secrets_folder: Path,
         service_secret: str,
         notifications_url: str,
+        registry: Registry | None = None,
     ) -> None:
+        self.registry = registry or Registry()
         self._own_addresses = own_addresses  # provider's name → configured address
         self._folder = secrets_folder
         self._service_secret = service_secret.encode()
@@ -42,7 +50,7 @@ class Lines:
 
     def of(self, account: ProviderAccount) -> tuple[Provider, Line]:
         """An account's provider, and the line to it."""
-        provider = find_provider(account.provider)
+        provider = self.registry.find(account.provider)
         own_address = self._own_addresses.get(provider.name, "")
         endpoint = account.endpoint or own_address or provider.endpoint
         login = Login(
@@ -56,7 +64,15 @@ class Lines:
             NOTIFICATION_SECRET: partial(self._newest_notification_secret, account),
         }
         origins = allowed_origins(provider, own_address, endpoint)
-        return provider, Line(account, login, origins, secrets)
+        return provider, Line(account, login, origins, secrets, provider.target)
+
+    def to_provider(self, name: str) -> Line:
+        """The line to a provider that serves the contract, on behalf of no account of it."""
+        nobody = uuid5(_PROVIDERS, name)
+        account = ProviderAccount(
+            nobody, name, name, "", ProviderAccountState.ACTIVE, datetime.fromtimestamp(0, UTC)
+        )
+        return Line(account, Login(nobody, ""), frozenset(), {}, self.registry.targets[name])
 
     def notification_secrets(self, account: ProviderAccount) -> list[bytes]:
         """The secrets that a notification of the account may be signed with, one a line.

@@ -69,6 +69,7 @@ __all__ = [
     "SecretHandle",
     "Silence",
     "Steps",
+    "Target",
     "ask",
     "keep",
     "play",
@@ -172,6 +173,18 @@ Asked: TypeAlias = Steps[T | Outcome]
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """Where a provider that serves the contract answers: "host:port" with TLS files, or
+    "unix:<path>", and "host:port" without any on loopback only."""
+
+    address: str
+    ca_file: str = ""
+    certificate_file: str = ""
+    key_file: str = ""
+    server_name: str = ""  # what its certificate says, where that is not the host
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """A provider as a table of plans. What its capabilities do not declare is None.
 
@@ -203,6 +216,9 @@ class Provider:
     read_notification: Callable[[Delivery, Login], Reading] | None = None
     # From a stored body that was authentic when it came, without a look at its signature.
     read_items: Callable[[bytes], tuple[Item, ...]] | None = None
+    # Instead of the two above, where somebody else must be asked to read: a plan.
+    ask_reading: Callable[[Delivery, Login], Asked[Reading]] | None = None
+    target: Target | None = None  # where it is called by the contract; None: over HTTP
     acknowledgement: tuple[int, bytes] = (200, b"")
     refusal_status: int = 401  # what a notification that is not authentic is answered
     declines: Mapping[str, DeclineClass] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Which providers there are, by name. The one place that knows them all."""
+"""Which providers there are, by name: those that come along, and those that are brought."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from gateway.providers import adyen, chargebee, gocardless, paddle, razorpay, sandbox, stripe
-from gateway.providers.plan import Provider
-from kernel.errors import InvalidValue
+from gateway.providers.brought import NOTHING_BROUGHT, Brought
+from gateway.providers.plan import Provider, Target
+from kernel.errors import InvalidValue, Kind, Refusal
 
 PROVIDERS: Mapping[str, Provider] = {
     each.name: each
@@ -24,13 +25,39 @@ PROVIDERS: Mapping[str, Provider] = {
 }
 
 
-def find_provider(name: str, field: str = "provider") -> Provider:
-    """The provider of that name; raises InvalidValue where there is none."""
-    provider = PROVIDERS.get(name)
-    if provider is None:
-        known = ", ".join(sorted(PROVIDERS))
+class ProviderUnreachable(Refusal):
+    """A provider that is brought along has not yet said what it offers. Nothing was done."""
+
+    reason = "PROVIDER_UNREACHABLE"
+    kind = Kind.UNAVAILABLE
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"provider {name!r} has not answered yet", provider=name)
+
+
+class Registry:
+    """The providers of this deployment. Those that a process serves are known once it answered."""
+
+    def __init__(self, brought: Brought = NOTHING_BROUGHT) -> None:
+        self._known = {**PROVIDERS, **brought.providers}
+        self.targets: Mapping[str, Target] = brought.targets
+
+    def learn(self, provider: Provider) -> None:
+        """What a provider that is served elsewhere offers, now."""
+        self._known[provider.name] = provider
+
+    def knows(self, name: str) -> bool:
+        return name in self._known
+
+    def find(self, name: str, field: str = "provider") -> Provider:
+        """The provider of that name; raises InvalidValue, ProviderUnreachable."""
+        provider = self._known.get(name)
+        if provider is not None:
+            return provider
+        if name in self.targets:
+            raise ProviderUnreachable(name)
+        known = ", ".join(sorted({*self._known, *self.targets}))
         raise InvalidValue(field, f"{name!r} is not a provider; there are {known}")
-    return provider
 
 
 def origin_of(url: str) -> str:
@@ -65,6 +92,10 @@ def check_endpoint(provider: Provider, own_address: str, endpoint: str) -> None:
 
     An endpoint is sent by tenants: without this rule it would reach into the operator's network.
     """
+    if provider.target is not None:
+        if endpoint:
+            raise InvalidValue("endpoint", f"{provider.name} is where the deployment says it is")
+        return
     allowed = allowed_origins(provider, own_address, endpoint)
     if not endpoint and not own_address and not provider.endpoint:
         raise InvalidValue("endpoint", f"no address of {provider.name} is configured here")
