@@ -9,9 +9,10 @@ from chassis.platform import Platform
 from chassis.relay import Relay
 from chassis.server import bind
 from chassis.service import App, Job, ServiceDefinition
-from tollgate.wallet.v1 import ledger_service_pb2, wallet_service_pb2
+from tollgate.wallet.v1 import budget_service_pb2, ledger_service_pb2, wallet_service_pb2
 from wallet.assets.operations import Scales
 from wallet.assets.rpc import AssetService
+from wallet.budgets.rpc import BudgetService
 from wallet.config import Config
 from wallet.debits.rpc import DebitService
 from wallet.grants.rpc import GrantService
@@ -30,6 +31,7 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
     scales = Scales(database)
     wallets = wallet_service_pb2.DESCRIPTOR.services_by_name
     ledgers = ledger_service_pb2.DESCRIPTOR.services_by_name
+    budgets = budget_service_pb2.DESCRIPTOR.services_by_name
     async with open_ledger(database, platform.settings.lanes) as ledger:
         sweeper = Sweeper(database, ledger, platform.clocks)
         relay = Relay(database, platform.redis, "wallet")
@@ -43,6 +45,7 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
                 bind(LedgerService(database), ledgers["LedgerService"]),
                 bind(RechargeService(database, scales), wallets["RechargeService"]),
                 bind(AlertService(database, scales), wallets["AlertService"]),
+                bind(BudgetService(database, scales), budgets["BudgetService"]),
             ],
             jobs=[
                 Job("relay", relay.run),

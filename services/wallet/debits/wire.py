@@ -17,6 +17,7 @@ from wallet.ledger.wire import (
     parse_customer,
     parse_item_amount,
     parse_key,
+    parse_node,
     parse_over_capture,
     parse_purpose,
     parse_reference,
@@ -52,6 +53,7 @@ def parse_debit(
         hold_id,
         final,
         parse_over_capture(item.over_capture),
+        parse_node(item.node),
     )
 
 

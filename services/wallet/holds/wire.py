@@ -20,6 +20,7 @@ from wallet.ledger.wire import (
     parse_id,
     parse_item_amount,
     parse_key,
+    parse_node,
     parse_over_capture,
     parse_purpose,
     parse_reference,
@@ -52,6 +53,7 @@ def parse_hold(
         _parse_time_to_live(item) or HOLD_TIME_DEFAULT,
         item.partial_allowed,
         parse_reference(item.reference),
+        parse_node(item.node),
     )
 
 

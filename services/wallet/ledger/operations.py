@@ -18,6 +18,8 @@ from chassis.database import Connection, Database, DatabaseUnavailable
 from chassis.lanes import Lanes
 from chassis.messages import append_across
 from kernel.ids import new_id
+from wallet.budgets import store as budgets
+from wallet.budgets.wire import render_alerts
 from wallet.holds import store as holds
 from wallet.ledger import store
 from wallet.ledger.domain.batch import Bundle, decide
@@ -135,15 +137,19 @@ class Ledger:
             page = await store.open_batch(tx, store.wanted_of(bundles))
             if failpoints.armed is not None:
                 await failpoints.armed.reach("after_lock")
+            await budgets.open_budgets(tx, page)
             books, outcomes = await _decide(tx, page, bundles)
             await store.record_batch(tx, books)
             if books.grown_holds:
                 await holds.grow_holds(tx, list(books.grown_holds.values()))
+            await budgets.record_budgets(tx, books.budgets)
             if books.recharges or books.alerts or books.rearmed:
                 for start in books.recharges:
                     start.recharge_id = str(new_id(start.time))
                 await store.record_signals(tx, books)
                 await append_across(tx, render_signals(books.recharges, books.alerts))
+            if books.budgets.alerts:
+                await append_across(tx, render_alerts(books.budgets.alerts))
         self.routes.learn(bundles, outcomes)
         return outcomes
 

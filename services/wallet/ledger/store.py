@@ -64,6 +64,8 @@ def wanted_of(bundles: Sequence[Bundle]) -> Wanted:
                     wanted.customers.add((tenant, item.customer_id))
                     if item.hold_id:
                         wanted.holds.add((tenant, item.hold_id))
+                    if item.node:
+                        wanted.nodes.add((tenant, item.customer_id, item.node))
                 case CaptureItem() | IncreaseItem() | VoidItem() | ExpireHoldItem():
                     wanted.holds.add((tenant, item.hold_id))
                     if item.customer_id:

@@ -23,6 +23,7 @@ CUSTOMER_ID_MAX = 128
 REQUEST_ID_MAX = 128
 REFERENCE_MAX = 200
 CODE_MAX = 128
+NODE_KEY_MAX = 128
 FINGERPRINT_BYTES = 16
 
 _CANONICAL_UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
@@ -81,6 +82,13 @@ def parse_customer(text: str) -> str:
 def parse_reference(text: str, field: str = "reference") -> str:
     if len(text) > REFERENCE_MAX or not text.isprintable():
         parse_text(text, field, minimum=0, maximum=REFERENCE_MAX)
+    return text
+
+
+def parse_node(text: str, field: str = "node") -> str:
+    """Key of a node of a budget, or nothing where it is empty."""
+    if len(text) > NODE_KEY_MAX or not text.isprintable():
+        parse_text(text, field, minimum=0, maximum=NODE_KEY_MAX)
     return text
 
 

@@ -7,6 +7,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TypeAlias
 
+from wallet.budgets.domain.counting import Budgets, Path
 from wallet.ledger.domain.outcomes import Outcome, Share
 from wallet.ledger.domain.values import (
     NEVER,
@@ -189,6 +190,7 @@ class Hold:
     end_time: datetime | None = None
     request_id: str = ""
     is_new: bool = False
+    path: Path = ()  # of the node it was placed for; empty: it names none
 
 
 @dataclass(slots=True, eq=False)
@@ -230,6 +232,7 @@ class Books:
     recharges: list[RechargeStart] = field(default_factory=list)
     alerts: list[tuple[Balance, int]] = field(default_factory=list)  # fired, with what was left
     rearmed: list[Balance] = field(default_factory=list)
+    budgets: Budgets = field(default_factory=Budgets)
 
     def move(
         self,

@@ -12,6 +12,7 @@ from wallet.ledger.domain.debits import post_debit
 from wallet.ledger.domain.holds import (
     by_wallet,
     check_same,
+    claim_of,
     end,
     find_open,
     merged,
@@ -42,13 +43,14 @@ def capture(books: Books, item: CaptureItem | DebitItem) -> Posted:
         raise NotFound("hold", item.hold_id)
     purpose, wallet_id = hold.purpose, hold.wallet_id or ""
     if isinstance(item, DebitItem):
-        check_same(hold, item.customer_id, item.asset)
+        check_same(hold, item.customer_id, item.asset, item.node)
         purpose, wallet_id = item.purpose, item.wallet_id or wallet_id
     try:
         find_open(books, hold, item.now)
     except HoldEnded:
         if hold.state is HoldState.EXPIRED and _takes_late(books, hold) and item.atoms:
-            return post_debit(books, _plain(item, hold, purpose, wallet_id), late=True)
+            claim = claim_of(books, hold) if hold.path else None
+            return post_debit(books, _plain(item, hold, purpose, wallet_id), late=True, claim=claim)
         raise
     now = present(books, item.now, owners(books, hold))
     pinned = sum(atoms for _, _, atoms in hold.pins)
@@ -57,13 +59,19 @@ def capture(books: Books, item: CaptureItem | DebitItem) -> Posted:
         raise OverCaptured(pinned, item.atoms, item.scale)
 
     payers, balances = _payers(books, hold, wallet_id, purpose, now)
-    shares = _use(books, hold, min(item.atoms, pinned), item.request_id, now)
+    claim = claim_of(books, hold) if hold.path else None
+    room = claim.room(now) if claim is not None else None
+    used = min(item.atoms, pinned)
+    shares = _use(books, hold, used, item.request_id, now)
     shortfall = 0
     if excess > 0:
-        more, shortfall = _exceed(books, hold, item, excess, payers, balances, purpose, now)
+        more, shortfall = _exceed(books, hold, item, excess, room, payers, balances, purpose, now)
         shares = merged(shares, more)
     hold.captured += item.atoms - shortfall
     _settle(books, hold, item.request_id, now)
+    if claim is not None:
+        claim.release(used)
+        claim.spend(item.atoms - shortfall, now, item.request_id, hold_id=hold.hold_id)
     if item.final:
         release(books, hold, item.request_id, now)
         end(books, hold, HoldState.CAPTURED, now)
@@ -135,18 +143,23 @@ def _exceed(
     hold: Hold,
     item: CaptureItem | DebitItem,
     excess: int,
+    room: int | None,
     payers: list[Wallet],
     balances: list[Balance],
     purpose: Purpose,
     now: datetime,
 ) -> tuple[list[Share], int]:
-    """Do with the excess as the item says; answers who paid for it, and what nobody did."""
+    """Do with the excess as the item says; answers who paid for it, and what nobody did.
+
+    `room` is what the spend caps leave for it, None where none applies.
+    """
     match item.over_capture:
         case OverCapture.REJECT | OverCapture.CLAMP:
             return [], excess
         case OverCapture.USE_AVAILABLE:
-            parts, left = spread(balances, excess, purpose)
-            return take(books, parts, purpose, item.request_id, now), left
+            fits = excess if room is None else min(excess, room)
+            parts, left = spread(balances, fits, purpose)
+            return take(books, parts, purpose, item.request_id, now), left + excess - fits
         case OverCapture.FORCE:
             parts, left = spread(balances, excess, purpose)
             if left:

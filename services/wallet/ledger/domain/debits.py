@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kernel.errors import NotFound
+from wallet.budgets.domain.counting import Claim
 from wallet.ledger.domain.books import Balance, Books
 from wallet.ledger.domain.items import DebitItem
 from wallet.ledger.domain.outcomes import Posted
@@ -18,10 +19,13 @@ from wallet.ledger.domain.spending import (
 )
 
 
-def post_debit(books: Books, item: DebitItem, *, late: bool = False) -> Posted:
+def post_debit(
+    books: Books, item: DebitItem, *, late: bool = False, claim: Claim | None = None
+) -> Posted:
     """Take the whole amount from the wallets that may pay, or refuse.
 
-    Where one of them allows a shortfall, what is there is taken and the rest is reported.
+    Where one of them allows a shortfall, what is there is taken and the rest is reported. `claim`
+    says whose budgets it counts for, where the item does not name the node itself.
     """
     if item.scale is None:
         raise NotFound("asset", item.asset)
@@ -34,11 +38,21 @@ def post_debit(books: Books, item: DebitItem, *, late: bool = False) -> Posted:
         if now >= balance.next_change:
             touch(books, balance, now)
         balances.append(balance)
+    if item.node and claim is None:
+        claim = books.budgets.claim_of(
+            item.tenant_id, item.customer_id, item.node, asset, purpose[0]
+        )
+    if claim is not None:
+        claim.check(item.atoms, now)
     parts, shortfall = spread(balances, item.atoms, purpose)
     if shortfall and not allows_shortfall(payers):
         watch(books, balances, now)
         raise InsufficientFunds(item.atoms - shortfall, item.atoms, asset, item.scale)
     shares = take(books, parts, purpose, item.request_id, now)
+    if claim is not None:
+        claim.spend(
+            item.atoms - shortfall, now, item.request_id, shortfall=shortfall, hold_id=item.hold_id
+        )
     watch(books, balances, now)
     return Posted(
         asset,

@@ -15,6 +15,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from kernel.errors import InvalidValue, NotFound, Refusal
+from wallet.budgets.domain.counting import Claim
 from wallet.ledger.domain.books import Balance, Books, Hold, Moved, Pin, Split, Wallet
 from wallet.ledger.domain.items import HoldItem, VoidItem
 from wallet.ledger.domain.outcomes import Held, Share
@@ -62,8 +63,9 @@ def place_hold(books: Books, item: HoldItem, hold_id: str) -> Held:
         if now >= balance.next_change:
             touch(books, balance, now)
         balances.append(balance)
-    parts, missing = spread(balances, item.atoms, purpose)
-    atoms = item.atoms - missing
+    claim, wanted = _claim(books, item, now)
+    parts, missing = spread(balances, wanted, purpose)
+    atoms = wanted - missing
     if missing and not allows_shortfall(payers) and not (item.partial_allowed and atoms):
         watch(books, balances, now)
         raise InsufficientFunds(atoms, item.atoms, asset, item.scale)
@@ -86,6 +88,10 @@ def place_hold(books: Books, item: HoldItem, hold_id: str) -> Held:
         request_id=item.request_id,
         is_new=True,
     )
+    if claim is not None:
+        hold.path = claim.path
+        claim.hold(atoms)
+        books.budgets.placed.append((item.tenant_id, hold_id, claim.path))
     books.holds[item.tenant_id, hold_id] = hold
     books.note_hold(hold)
     watch(books, balances, now)
@@ -143,6 +149,8 @@ def owners(books: Books, hold: Hold) -> list[Wallet]:
 def release(books: Books, hold: Hold, request_id: str, now: datetime) -> None:
     """Give everything still pinned back. What came from an expired grant goes on to breakage."""
     pins, hold.pins = hold.pins, []
+    if hold.path:
+        claim_of(books, hold).release(sum(atoms for _, _, atoms in pins))
     for wallet_id, pinned in by_wallet(pins):
         wallet = books.wallets[hold.tenant_id, wallet_id]
         balance = wallet.balances[hold.asset]
@@ -191,6 +199,13 @@ def release(books: Books, hold: Hold, request_id: str, now: datetime) -> None:
         watch(books, [balance], now)
 
 
+def claim_of(books: Books, hold: Hold) -> Claim:
+    """The budgets that a hold which was placed for a node counts for."""
+    return books.budgets.claim(
+        hold.tenant_id, hold.customer_id, hold.path, hold.asset, hold.purpose[0]
+    )
+
+
 def end(books: Books, hold: Hold, state: HoldState, now: datetime) -> None:
     """Close a hold for ever."""
     hold.state = state
@@ -231,6 +246,16 @@ def answer(hold: Hold, scale: int, available: int) -> Held:
         available,
         list(hold.shares),
     )
+
+
+def _claim(books: Books, item: HoldItem, now: datetime) -> tuple[Claim | None, int]:
+    """The budgets that a hold counts for, and how much of it they have room for."""
+    if not item.node:
+        return None, item.atoms
+    claim = books.budgets.claim_of(
+        item.tenant_id, item.customer_id, item.node, item.asset, item.purpose[0]
+    )
+    return claim, claim.fit(item.atoms, now, partial=item.partial_allowed)
 
 
 def set_aside(
@@ -318,9 +343,11 @@ def _tombstone(item: VoidItem, now: datetime) -> Hold:
     )
 
 
-def check_same(hold: Hold, customer_id: str, asset: str) -> None:
-    """Raise unless a debit that names a hold is of its customer and asset."""
+def check_same(hold: Hold, customer_id: str, asset: str, node: str) -> None:
+    """Raise unless a debit that names a hold is of its customer, asset and node."""
     if hold.customer_id != customer_id:
         raise NotFound("hold", hold.hold_id)
     if hold.asset != asset:
         raise InvalidValue("amount.asset", f"the hold is in {hold.asset}")
+    if node and hold.path[-1:] != (node,):
+        raise InvalidValue("node", "is not the one that the hold was placed for")

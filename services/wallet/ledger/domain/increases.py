@@ -5,7 +5,7 @@ from __future__ import annotations
 from kernel.errors import InvalidValue, NotFound
 from kernel.money import ATOMS_MAX
 from wallet.ledger.domain.books import Balance, Books
-from wallet.ledger.domain.holds import answer, find_open, merged, owners, set_aside
+from wallet.ledger.domain.holds import answer, claim_of, find_open, merged, owners, set_aside
 from wallet.ledger.domain.items import IncreaseItem
 from wallet.ledger.domain.outcomes import Held
 from wallet.ledger.domain.refusals import HoldEnded, InsufficientFunds
@@ -37,8 +37,12 @@ def increase_hold(books: Books, item: IncreaseItem) -> Held:
         balances.append(balance)
     if hold.atoms + item.atoms > ATOMS_MAX:
         raise InvalidValue("value", "is more than a hold can hold")
-    parts, missing = spread(balances, item.atoms, hold.purpose)
-    atoms = item.atoms - missing
+    claim = claim_of(books, hold) if hold.path else None
+    wanted = item.atoms
+    if claim is not None:
+        wanted = claim.fit(item.atoms, now, partial=item.partial_allowed)
+    parts, missing = spread(balances, wanted, hold.purpose)
+    atoms = wanted - missing
     if missing and not allows_shortfall(payers) and not (item.partial_allowed and atoms):
         watch(books, balances, now)
         raise InsufficientFunds(atoms, item.atoms, hold.asset, item.scale)
@@ -48,6 +52,8 @@ def increase_hold(books: Books, item: IncreaseItem) -> Held:
     hold.atoms += atoms
     hold.shares = merged(hold.shares, shares)
     hold.pins = [*hold.pins, *pins]
+    if claim is not None:
+        claim.hold(atoms)
     if item.time_to_live is not None:
         hold.expire_time = max(hold.expire_time, now + item.time_to_live)
     books.note_growth(hold)

@@ -41,6 +41,7 @@ class DebitItem(Keyed):
     hold_id: str
     final: bool
     over_capture: OverCapture
+    node: str = ""  # of the customer's budgets; empty: no cap applies
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +59,7 @@ class HoldItem(Keyed):
     time_to_live: timedelta
     partial_allowed: bool
     reference: str
+    node: str = ""
 
 
 @dataclass(slots=True, eq=False)

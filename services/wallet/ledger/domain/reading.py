@@ -9,6 +9,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeAlias
 
+from wallet.budgets.domain.counting import NodeName
+from wallet.budgets.domain.reading import make_budgets
 from wallet.ledger.domain.books import Alert, Balance, Books, Grant, Hold, Wallet
 from wallet.ledger.domain.outcomes import restrictions_of
 from wallet.ledger.domain.values import NEVER, HoldState, Restrictions, ShortfallMode, WalletState
@@ -28,6 +30,7 @@ class Wanted:
     wallets: set[tuple[str, str]] = field(default_factory=set)
     holds: set[tuple[str, str]] = field(default_factory=set)
     keys: set[tuple[str, str]] = field(default_factory=set)
+    nodes: set[NodeName] = field(default_factory=set)
     assets: set[str] = field(default_factory=set)
     clocks: dict[str, datetime] = field(default_factory=dict)
 
@@ -41,6 +44,8 @@ class Page:
     # Further grants, where the first few did not do, and the balances that they are all of.
     grants: list[Row] = field(default_factory=list)
     whole: set[tuple[str, str, str]] = field(default_factory=set)
+    # Nodes and caps, where an item or a hold names a node.
+    budgets: list[Any] = field(default_factory=list)
 
 
 def make_books(page: Page) -> Books:
@@ -51,6 +56,8 @@ def make_books(page: Page) -> Books:
     _make_balances(books, page)
     _make_grants(books, page)
     _make_holds(books, row)
+    if page.budgets:
+        books.budgets = make_budgets(page.budgets)
     for tenant, key, fingerprint, outcome in _rows(row, "k_"):
         books.answers[tenant, key] = (fingerprint, outcome)
     for tenant, wallet_id, asset, *rule in _rows(row, "r_"):
@@ -196,6 +203,7 @@ def _make_holds(books: Books, row: Any) -> None:
         expire,
         shares,
         pins,
+        path,
     ) in _rows(row, "h_"):
         books.holds[tenant, hold_id] = Hold(
             tenant,
@@ -215,6 +223,7 @@ def _make_holds(books: Books, row: Any) -> None:
                 (wallet, None if grant == "-" else grant, int(part))
                 for wallet, grant, part in _triples(pins)
             ],
+            path=tuple(json.loads(path)) if path is not None else (),
         )
 
 

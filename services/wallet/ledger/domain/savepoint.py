@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from operator import attrgetter
 
+from wallet.budgets.domain.counting import Memory
 from wallet.ledger.domain.books import Alert, Balance, Books, Grant, Hold, Wallet
 from wallet.recharge.domain import Rule
 
@@ -50,6 +51,8 @@ class Savepoint:
                     self._rules.append((balance.rule, _rule_of(balance.rule)))
                 if balance.alert is not None:
                     self._alerts.append((balance.alert, balance.alert.armed))
+        owned = [(wallet.tenant_id, wallet.customer_id) for wallet in wallets]
+        self._budgets = Memory(books.budgets, owned)
         self._holds = [(hold, _hold_of(hold)) for hold in holds]
         self._changed_grants = dict(books.changed_grants)
         self._changed_holds = dict(books.changed_holds)
@@ -72,6 +75,7 @@ class Savepoint:
             _put(rule, _RULE, values)
         for alert, armed in self._alerts:
             alert.armed = armed
+        self._budgets.restore()
         self._books.changed_grants = self._changed_grants
         self._books.changed_holds = self._changed_holds
         for rows, length in self._lengths:

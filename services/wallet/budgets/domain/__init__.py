@@ -1,0 +1,1 @@
+"""The rules of budgets: windows, caps, and what counts on them."""
