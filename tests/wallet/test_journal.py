@@ -13,7 +13,7 @@ from tests.wallet.client import WalletClient, debit_item
 from tollgate.wallet.v1 import ledger_pb2
 from tollgate.wallet.v1 import ledger_service_pb2 as ledger
 
-MONEY_TABLES = ("balances", "grants", "holds", "transfers", "operations")
+MONEY_TABLES = ("balances", "grants", "holds", "transfers", "operations", "budget_entries")
 DEFINER_FUNCTIONS = {
     "open_batch",
     "list_open_grants",
@@ -24,6 +24,8 @@ DEFINER_FUNCTIONS = {
     "list_tenants",
     "list_due_balances",
     "list_due_holds",
+    "open_budgets",
+    "record_budgets",
 }
 
 

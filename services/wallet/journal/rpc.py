@@ -7,6 +7,7 @@ from chassis.database import Database
 from chassis.paging import next_token, parse_page
 from kernel.errors import InvalidValue, NotFound
 from tollgate.wallet.v1 import ledger_service_pb2 as pb
+from wallet.budgets.verification import store as verification
 from wallet.grants.store import has_wallet
 from wallet.journal import store
 from wallet.journal.domain import add_up, worst_first
@@ -78,12 +79,17 @@ class LedgerService:
         after = parse_id(page.after[0], "page_token") if page.after else FIRST_ID
         async with self._database.transaction(call.tenant_id) as tx:
             verified = await store.verify_wallets(tx, call.tenant_id, after, page.size)
+            found = verified.disagreements
+            if verified.last_wallet_id:
+                found += await verification.verify_budgets(
+                    tx, call.tenant_id, after, verified.last_wallet_id
+                )
         more = verified.wallets == page.size
         return pb.VerifyLedgerResponse(
             wallets_checked=verified.wallets,
             transfers_checked=verified.transfers,
             disagreements=[
-                render_disagreement(found) for found in worst_first(verified.disagreements)
+                render_disagreement(disagreement) for disagreement in worst_first(found)
             ],
             next_page_token=next_token(verified.last_wallet_id) if more else "",
         )

@@ -1,0 +1,1 @@
+"""Budgets derived anew from what cannot be changed."""
