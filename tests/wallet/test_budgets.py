@@ -194,6 +194,30 @@ async def test_what_exceeds_a_hold_is_bound_by_the_cap_unless_it_is_forced(
     assert await client.verify() == []
 
 
+async def test_an_increase_of_a_hold_needs_room_too(
+    client: WalletClient, budgets: BudgetClient
+) -> None:
+    await budgets.cap("team", "30")
+    held = await client.hold("10", node="ann")
+
+    async def increase(value: str, **fields: Any) -> ledger.HoldOutcome:
+        item = ledger.IncreaseItem(
+            request_id=key(), hold_id=held.hold.hold_id, value=value, **fields
+        )
+        request = ledger.IncreaseHoldsRequest(items=[item])
+        answer = await client.call(client.holds.IncreaseHolds, request)
+        assert isinstance(answer.outcomes[0], ledger.HoldOutcome)
+        return answer.outcomes[0]
+
+    assert (await increase("15")).hold.amount.value == "25"
+    assert (await increase("6")).refusal.reason == "SPEND_CAP_REACHED"
+    assert (await increase("6", partial_allowed=True)).hold.amount.value == "30"
+    assert await budgets.figures("ann") == [("team", "0", "30", "0")]
+    await client.capture(held.hold.hold_id, "28", final=True)
+    assert await budgets.figures("ann") == [("team", "28", "0", "2")]
+    assert await client.verify() == []
+
+
 async def test_a_partial_hold_takes_what_the_cap_leaves(
     client: WalletClient, budgets: BudgetClient
 ) -> None:
