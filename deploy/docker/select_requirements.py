@@ -34,9 +34,14 @@ CALLS_PROVIDERS = {
     "httpx", "httpcore", "h11", "anyio", "idna", "certifi", "aiohttp", "aiohappyeyeballs",
     "aiosignal", "attrs", "frozenlist", "multidict", "propcache", "yarl",
 }  # fmt: skip
+# Factur-X brings a client for validators elsewhere, which is never called here.
+MAKES_DOCUMENTS = {
+    "typst", "pylopdf-fonts-jp", "factur-x", "lxml", "iso4217", "pypdf", "python-stdnum",
+    "requests", "urllib3", "charset-normalizer", "idna", "certifi",
+}  # fmt: skip
 SERVICE_ONLY = {
     "gateway": CALLS_PROVIDERS,
-    "invoicing": {"typst"},
+    "invoicing": MAKES_DOCUMENTS,
 }
 
 MAKES_STUBS = {"grpcio-tools", "grpcio", "protobuf", "setuptools", "typing-extensions"}

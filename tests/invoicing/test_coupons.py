@@ -24,7 +24,8 @@ from invoicing.invoices.domain.document import Draft, draft_of, issue
 from invoicing.invoices.domain.line import Consumption
 from invoicing.sellers.domain import Seller
 from invoicing.subscriptions.domain import Item, Subscription
-from invoicing.taxes.domain import TaxRate
+from invoicing.taxes.domain.assessment import TaxTable
+from invoicing.taxes.domain.rates import TaxRate
 from kernel.money import Amount, Asset
 from kernel.period import Every, Period, Unit
 from rating.state import State
@@ -38,7 +39,7 @@ claims = settings(derandomize=True, deadline=None, database=None, max_examples=1
 START, END = datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 2, 1, tzinfo=UTC)
 USD = Asset("USD", 2)
 BUYER = Customer("acme", "Acme", "", (), "GB", "", "UTC", "USD", False, START)
-VAT = [TaxRate("GB", "standard", "VAT", Decimal("0.2"))]
+VAT = TaxTable(BUYER, Seller("S"), (TaxRate("GB", "standard", "VAT", Decimal("0.2")),))
 ONCE, FOREVER = coupon_pb2.COUPON_DURATION_ONCE, coupon_pb2.COUPON_DURATION_FOREVER
 REPEATING = coupon_pb2.COUPON_DURATION_REPEATING
 

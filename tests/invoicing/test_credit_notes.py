@@ -22,7 +22,8 @@ from invoicing.invoices.domain.document import issue
 from invoicing.invoices.domain.one_off import StatedLine, one_off
 from invoicing.invoices.domain.settlement import offset
 from invoicing.sellers.domain import Seller
-from invoicing.taxes.domain import TaxRate
+from invoicing.taxes.domain.assessment import TaxTable
+from invoicing.taxes.domain.rates import TaxRate
 from kernel.errors import InvalidValue
 from kernel.money import Amount, Asset
 from tests.invoicing.company import Company
@@ -38,10 +39,14 @@ START = datetime(2025, 1, 1, tzinfo=UTC)
 USD = Asset("USD", 2)
 OPEN, PAID = invoice_pb2.INVOICE_STATE_OPEN, invoice_pb2.INVOICE_STATE_PAID
 BUYER = Customer("acme", "Acme", "", (), "GB", "", "UTC", "USD", False, START)
-RATES = [
-    TaxRate("GB", "standard", "VAT", Decimal("0.2")),
-    TaxRate("GB", "reduced", "VAT", Decimal("0.055")),
-]
+RATES = TaxTable(
+    BUYER,
+    Seller("S"),
+    (
+        TaxRate("GB", "standard", "VAT", Decimal("0.2")),
+        TaxRate("GB", "reduced", "VAT", Decimal("0.055")),
+    ),
+)
 LINES = st.lists(
     st.tuples(st.integers(1, 5_000), st.sampled_from(["standard", "reduced", "none"])),
     min_size=1,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from invoicing.catalog.domain import PlanPrice, PriceKind, Settlement, Timing
 from invoicing.customers.domain import Customer
-from invoicing.documents.domain import printed_period
+from invoicing.documents.domain.printing import printed_period
 from invoicing.documents.operations import compile_pdf
 from invoicing.invoices.domain.charge import BilledSource, SourceKind, due_charges
 from invoicing.invoices.domain.document import Draft, draft_of, issue
@@ -28,7 +28,8 @@ from invoicing.subscriptions.domain import (
     cancel,
     find_anchor,
 )
-from invoicing.taxes.domain import TaxRate
+from invoicing.taxes.domain.assessment import TaxTable
+from invoicing.taxes.domain.rates import TaxRate
 from kernel.money import Amount, Asset
 from kernel.period import Every, Period, Unit, parse_zone
 from rating import State
@@ -142,7 +143,7 @@ def drawn(
         for charge in charges
         if charge.is_usage and charge.billed is None
     }
-    return draft_of(CUSTOMER, charges, consumptions, known, RATES)
+    return draft_of(CUSTOMER, charges, consumptions, known, TaxTable(CUSTOMER, Seller("S"), RATES))
 
 
 @claims

@@ -95,7 +95,10 @@ async def _check(pool: Database, invoices: dict[tuple[UUID, UUID], str]) -> None
         assert invoice.state.value == state
         assert invoice.amount_paid.value == ("110" if state == "PAID" else "0")
         assert invoice.amount_due.value == ("110" if state == "OPEN" else "0")
-        assert [line.tax_position for line in invoice.draft.lines] == [0, None]
+        assert [[share.position for share in line.taxes] for line in invoice.draft.lines] == [
+            [0],
+            [],
+        ]
         assert (invoice.draft.total.value, invoice.draft.discount_total.value) == ("120", "0")
     # The guard is up again: nobody sees another's.
     (tenant_id, _), *_ = invoices

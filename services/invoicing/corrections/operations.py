@@ -33,7 +33,7 @@ from invoicing.recharges.domain import TopUpState
 from invoicing.sellers.domain import UNSTATED
 from invoicing.sellers.store import find_seller
 from invoicing.subscriptions.store import list_of_items
-from invoicing.taxes.store import list_rates_of_country
+from invoicing.taxes.operations import load_tax_table
 from kernel.errors import NotFound
 from kernel.ids import new_id
 
@@ -64,9 +64,9 @@ async def compute_successor(
         if invoice.draft.kind is InvoiceKind.TOP_UP:
             raise InvoiceNotVoidable(invoice, "a recharge is asked for again by its wallet")
         customer = await get_customer(tx, tenant_id, invoice.draft.customer.customer_id)
-        rates = await list_rates_of_country(tx, tenant_id, customer.country)
+        taxes = await load_tax_table(tx, tenant_id, customer)
         if invoice.draft.kind is InvoiceKind.ONE_OFF:
-            return Successor(again(replace(invoice.draft, customer=customer), rates), {})
+            return Successor(again(replace(invoice.draft, customer=customer), taxes), {})
         sources = await store.list_sources_of_invoice(tx, tenant_id, invoice_id)
         items = [source.key.subscription_item_id for source in sources]
         subscriptions = await list_of_items(tx, tenant_id, items)
@@ -76,7 +76,7 @@ async def compute_successor(
         coupons = await list_held(tx, tenant_id, customer.customer_id, without_invoice=invoice_id)
     own = {source.key: source for source in sources}
     others = tuple(source for source in billed if source.key not in own)
-    basis = Basis(customer, tuple(subscriptions), others, tuple(rates), tuple(coupons))
+    basis = Basis(customer, tuple(subscriptions), others, taxes, tuple(coupons))
     charges = charges_of(subscriptions, sources, others)
     consumptions = await reader.read(tenant_id, charges, call, settled=True)
     draft = make_draft(basis, charges, consumptions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from fractions import Fraction
@@ -12,7 +12,7 @@ from uuid import UUID
 from invoicing.customers.domain import Customer
 from invoicing.invoices.domain.document import Invoice, InvoiceKind, InvoiceState
 from invoicing.sellers.domain import Seller
-from invoicing.taxes.domain import Tax
+from invoicing.taxes.domain.figures import Tax
 from kernel.errors import InvalidValue, Kind, Refusal
 from kernel.money import Amount, round_to_atoms
 
@@ -105,8 +105,14 @@ class CreditDraft:
     tax_total: Amount
 
     @property
+    def tax_included(self) -> Amount:
+        """The part of the taxes that is in the lines' amounts."""
+        held = sum(one.tax.amount.atoms for one in self.taxes if one.tax.included)
+        return Amount(self.subtotal.asset, held)
+
+    @property
     def total(self) -> Amount:
-        return self.subtotal + self.tax_total
+        return self.subtotal + self.tax_total - self.tax_included
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,27 +189,27 @@ def _reversed_taxes(
     """CRN-3: reversed so far = round(original × credited share), less what was reversed before."""
     found = []
     for index, tax in enumerate(invoice.draft.taxes):
-        mine = [
-            position
+        mine = {
+            position: line.net.atoms
             for position, line in enumerate(invoice.draft.lines)
-            if line.tax_position == index
-        ]
+            if any(share.position == index for share in line.taxes)
+        }
+        whole = sum(mine.values())
         old = sum(before.lines.get(position, 0) for position in mine)
         new = old + sum(taken.get(position, 0) for position in mine)
-        if new == old or not tax.taxable.atoms:
+        if new == old or not whole:
             continue
         money = tax.amount.asset
-        share = Fraction(new, tax.taxable.atoms)
+        share = Fraction(new, whole)
         if share > 1:
             raise CreditAboveBilled(
-                f"what {tax.description} is on", Amount(money, new), tax.taxable
+                f"what {tax.description} is on", Amount(money, new), Amount(money, whole)
             )
         now = round_to_atoms(share * tax.amount.atoms, 0) - before.taxes.get(index, 0)
-        part = Tax(
-            description=tax.description,
-            category=tax.category,
-            rate=tax.rate,
-            taxable=Amount(money, new - old),
+        was = round_to_atoms(Fraction(old, whole) * tax.taxable.atoms, 0)
+        part = replace(
+            tax,
+            taxable=Amount(money, round_to_atoms(share * tax.taxable.atoms, 0) - was),
             amount=Amount(money, now),
         )
         found.append(CreditTax(index, part))

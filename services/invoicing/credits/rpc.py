@@ -17,6 +17,7 @@ from invoicing.credits.wire import (
     render_note,
 )
 from invoicing.customers.wire import parse_customer_id
+from invoicing.documents.domain.printing import Paper
 from invoicing.documents.operations import Documents
 from invoicing.operations import once
 from invoicing.refunds.store import list_refunds
@@ -104,5 +105,7 @@ class CreditNoteServicer:
         self, request: pb.RenderCreditNoteRequest, call: Call
     ) -> pb.RenderCreditNoteResponse:
         credit_note_id = parse_uuid(request.credit_note_id, "credit_note_id")
-        document = await self._documents.render_note(call.tenant_id, credit_note_id)
-        return pb.RenderCreditNoteResponse(pdf=document.pdf, sha256=document.sha256.hex())
+        document, _ = await self._documents.render(
+            call.tenant_id, Paper.CREDIT_NOTE, credit_note_id
+        )
+        return pb.RenderCreditNoteResponse(pdf=document.content, sha256=document.sha256.hex())

@@ -22,7 +22,7 @@ from invoicing.invoices.domain.snapshot import (
     seller_of,
     seller_snapshot,
 )
-from invoicing.taxes.domain import Tax
+from invoicing.taxes.store import insert_tax_rows, tax_of_row
 from kernel.money import Amount, Asset
 
 
@@ -56,9 +56,9 @@ async def insert_note(tx: Connection, tenant_id: UUID, note: CreditNote) -> None
         "INSERT INTO credit_note (tenant_id, credit_note_id, invoice_id, customer_id, series,"
         " series_number, number, reason, memo, currency, scale, subtotal, tax_total, total,"
         " amount_offset, balance_given, out_of_band, issue_time, invoice_number, seller, buyer,"
-        " refund_amount)"
+        " refund_amount, tax_included)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,"
-        " $19, $20::jsonb, $21::jsonb, $22)",
+        " $19, $20::jsonb, $21::jsonb, $22, $23)",
         tenant_id,
         note.credit_note_id,
         note.invoice_id,
@@ -81,6 +81,7 @@ async def insert_note(tx: Connection, tenant_id: UUID, note: CreditNote) -> None
         json.dumps(seller_snapshot(note.seller)),
         json.dumps(buyer_snapshot(note.customer)),
         note.refund_amount.atoms,
+        draft.tax_included.atoms,
     )
     await tx.executemany(
         "INSERT INTO credit_note_line (tenant_id, credit_note_id, position, invoice_position,"
@@ -90,22 +91,12 @@ async def insert_note(tx: Connection, tenant_id: UUID, note: CreditNote) -> None
             for index, one in enumerate(draft.lines)
         ],
     )
-    await tx.executemany(
-        "INSERT INTO credit_note_tax (tenant_id, credit_note_id, invoice_position, description,"
-        " category, rate, taxable, amount) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        [
-            (
-                tenant_id,
-                note.credit_note_id,
-                one.position,
-                one.tax.description,
-                one.tax.category,
-                one.tax.rate,
-                one.tax.taxable.atoms,
-                one.tax.amount.atoms,
-            )
-            for one in draft.taxes
-        ],
+    await insert_tax_rows(
+        tx,
+        tenant_id,
+        "credit_note",
+        note.credit_note_id,
+        ((one.position, one.tax) for one in draft.taxes),
     )
 
 
@@ -178,13 +169,7 @@ def _note(
         taxes=tuple(
             CreditTax(
                 tax["invoice_position"],
-                Tax(
-                    description=tax["description"],
-                    category=tax["category"],
-                    rate=tax["rate"],
-                    taxable=Amount(money, int(tax["taxable"])),
-                    amount=Amount(money, int(tax["amount"])),
-                ),
+                tax_of_row(tax, money),
             )
             for tax in taxes
         ),

@@ -114,4 +114,5 @@ def _figures(draft: CreditDraft) -> dict[str, Any]:
         "subtotal": draft.subtotal.value,
         "taxes": [render_tax(one.tax) for one in draft.taxes],
         "total": draft.total.value,
+        "tax_included": draft.tax_included.value,
     }

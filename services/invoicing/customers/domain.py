@@ -33,3 +33,10 @@ class Customer:
     suspended: bool
     create_time: datetime
     rate_card_version: int = 1
+    region: str = ""
+    tax_id_type: str = ""  # a member of taxes.domain.tax_ids.TaxIdKind; empty: any text
+    language: str = ""
+    city: str = ""
+    postal_code: str = ""
+    buyer_reference: str = ""
+    payer_customer_id: str = ""

@@ -9,12 +9,14 @@ from chassis.database import Connection
 from chassis.messages import append
 from invoicing.customers import store
 from invoicing.customers.domain import AlreadyExists, Customer
-from kernel.errors import NotFound
+from kernel.errors import InvalidValue, NotFound
 from tollgate.invoicing.v1 import messages_pb2
 
 
 async def create_customer(tx: Connection, tenant_id: UUID, customer: Customer) -> Customer:
-    """Raises AlreadyExists where another request made a customer of that id."""
+    """Raises AlreadyExists where another request made a customer of that id, and what
+    `check_payer` does."""
+    await check_payer(tx, tenant_id, customer)
     if not await store.insert_customer(tx, tenant_id, customer):
         raise AlreadyExists("customer", customer.customer_id)
     # Metering may have asked before, and remembers that there was none.
@@ -34,6 +36,39 @@ async def lock_customer(tx: Connection, tenant_id: UUID, customer_id: str) -> Cu
     if customer is None:
         raise NotFound("customer", customer_id)
     return customer
+
+
+async def update_customer(tx: Connection, tenant_id: UUID, stated: Customer) -> Customer:
+    """State a customer anew. Raises NotFound, and InvalidValue for what never changes."""
+    present = await lock_customer(tx, tenant_id, stated.customer_id)
+    for name in ("currency", "time_zone"):
+        if getattr(stated, name) != getattr(present, name):
+            raise InvalidValue(f"customer.{name}", f"stays {getattr(present, name)}")
+    await check_payer(tx, tenant_id, stated)
+    await store.save_customer(tx, tenant_id, stated)
+    return await get_customer(tx, tenant_id, stated.customer_id)
+
+
+async def check_payer(tx: Connection, tenant_id: UUID, customer: Customer) -> None:
+    """Who pays for a customer pays in its currency, and nobody pays for it.
+
+    Raises NotFound, InvalidValue.
+    """
+    payer_id = customer.payer_customer_id
+    if not payer_id:
+        return
+    field = "customer.payer_customer_id"
+    if payer_id == customer.customer_id:
+        raise InvalidValue(field, "is the customer itself; it is empty where that pays")
+    payer = await store.lock_customer(tx, tenant_id, payer_id)
+    if payer is None:
+        raise NotFound("customer", payer_id)
+    if payer.payer_customer_id:
+        raise InvalidValue(field, f"{payer_id} has a payer of its own")
+    if payer.currency != customer.currency:
+        raise InvalidValue(field, f"{payer_id} pays in {payer.currency}")
+    if await store.is_payer(tx, tenant_id, customer.customer_id):
+        raise InvalidValue(field, f"{customer.customer_id} pays for others")
 
 
 async def set_suspension(

@@ -12,7 +12,7 @@ from tollgate.invoicing.v1 import customer_pb2 as pb
 
 
 class CustomerServicer:
-    """Create, look at, list and suspend customers."""
+    """Create, change, look at, list and suspend customers."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -55,6 +55,24 @@ class CustomerServicer:
         return pb.ListCustomersResponse(
             customers=[render_customer(customer) for customer in shown],
             next_page_token=next_token(shown[-1].customer_id) if more else "",
+        )
+
+    async def UpdateCustomer(
+        self, request: pb.UpdateCustomerRequest, call: Call
+    ) -> pb.UpdateCustomerResponse:
+        customer = parse_customer(request.customer, call.now)
+
+        async def change(tx: Connection) -> pb.UpdateCustomerResponse:
+            updated = await operations.update_customer(tx, call.tenant_id, customer)
+            return pb.UpdateCustomerResponse(customer=render_customer(updated))
+
+        return await once(
+            self._database,
+            call.tenant_id,
+            request,
+            request.request_id,
+            pb.UpdateCustomerResponse,
+            change,
         )
 
     async def SetCustomerSuspension(

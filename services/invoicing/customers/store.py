@@ -12,7 +12,8 @@ from invoicing.customers.domain import Customer
 
 _COLUMNS = (
     "customer_id, name, email, address, country, tax_id, time_zone, currency, suspended,"
-    " create_time, rate_card_version"
+    " create_time, rate_card_version, region, tax_id_type, language, city, postal_code,"
+    " buyer_reference, payer_customer_id"
 )
 
 
@@ -21,8 +22,8 @@ async def insert_customer(tx: Connection, tenant_id: UUID, customer: Customer) -
     return bool(
         await tx.fetchval(
             f"INSERT INTO customer (tenant_id, {_COLUMNS})"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
-            " ON CONFLICT (tenant_id, customer_id) DO NOTHING RETURNING true",
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,"
+            " $18, $19) ON CONFLICT (tenant_id, customer_id) DO NOTHING RETURNING true",
             tenant_id,
             customer.customer_id,
             customer.name,
@@ -35,6 +36,47 @@ async def insert_customer(tx: Connection, tenant_id: UUID, customer: Customer) -
             customer.suspended,
             customer.create_time,
             customer.rate_card_version,
+            customer.region,
+            customer.tax_id_type,
+            customer.language,
+            customer.city,
+            customer.postal_code,
+            customer.buyer_reference,
+            customer.payer_customer_id,
+        )
+    )
+
+
+async def save_customer(tx: Connection, tenant_id: UUID, customer: Customer) -> None:
+    """Write what may change of a customer."""
+    await tx.execute(
+        "UPDATE customer SET name = $3, email = $4, address = $5, country = $6, tax_id = $7,"
+        " region = $8, tax_id_type = $9, language = $10, city = $11, postal_code = $12,"
+        " buyer_reference = $13, payer_customer_id = $14 WHERE tenant_id = $1 AND customer_id = $2",
+        tenant_id,
+        customer.customer_id,
+        customer.name,
+        customer.email,
+        list(customer.address),
+        customer.country,
+        customer.tax_id,
+        customer.region,
+        customer.tax_id_type,
+        customer.language,
+        customer.city,
+        customer.postal_code,
+        customer.buyer_reference,
+        customer.payer_customer_id,
+    )
+
+
+async def is_payer(tx: Connection, tenant_id: UUID, customer_id: str) -> bool:
+    """Whether anybody is paid for by a customer."""
+    return bool(
+        await tx.fetchval(
+            "SELECT EXISTS (SELECT FROM customer WHERE tenant_id = $1 AND payer_customer_id = $2)",
+            tenant_id,
+            customer_id,
         )
     )
 
@@ -103,16 +145,4 @@ async def raise_rate_card_version(tx: Connection, tenant_id: UUID, customer_id: 
 
 
 def _customer(row: asyncpg.Record) -> Customer:
-    return Customer(
-        customer_id=row["customer_id"],
-        name=row["name"],
-        email=row["email"],
-        address=tuple(row["address"]),
-        country=row["country"],
-        tax_id=row["tax_id"],
-        time_zone=row["time_zone"],
-        currency=row["currency"],
-        suspended=row["suspended"],
-        create_time=row["create_time"],
-        rate_card_version=row["rate_card_version"],
-    )
+    return Customer(**{**dict(row), "address": tuple(row["address"])})

@@ -37,8 +37,8 @@ from invoicing.sellers.domain import UNSTATED, Seller
 from invoicing.sellers.store import find_seller
 from invoicing.subscriptions.domain import Subscription, billed
 from invoicing.subscriptions.store import list_of_customer, save_terms
-from invoicing.taxes.domain import TaxRate
-from invoicing.taxes.store import list_rates_of_country
+from invoicing.taxes.domain.assessment import TaxTable
+from invoicing.taxes.operations import load_tax_table
 from kernel.currency import currency, is_currency
 from kernel.errors import Kind, NotFound, Refusal
 from kernel.ids import new_id
@@ -74,7 +74,7 @@ class Basis:
     customer: Customer
     subscriptions: tuple[Subscription, ...]
     billed: tuple[BilledSource, ...]
-    rates: tuple[TaxRate, ...]
+    taxes: TaxTable
     coupons: tuple[HeldCoupon, ...] = ()
 
     @property
@@ -152,11 +152,9 @@ async def load_basis(tx: Connection, tenant_id: UUID, customer_id: str) -> Basis
         items = [item.subscription_item_id for one in subscriptions for item in one.items]
         since = min(one.bill_from_time for one in subscriptions) - LATE
         sources = await store.list_sources(tx, tenant_id, items, since)
-    rates = await list_rates_of_country(tx, tenant_id, customer.country)
+    taxes = await load_tax_table(tx, tenant_id, customer)
     coupons = await list_held(tx, tenant_id, customer_id) if subscriptions else []
-    return Basis(
-        customer, tuple(subscriptions), tuple(sources), tuple(rates), coupons=tuple(coupons)
-    )
+    return Basis(customer, tuple(subscriptions), tuple(sources), taxes, coupons=tuple(coupons))
 
 
 def list_charges(basis: Basis, as_of: datetime, now: datetime) -> list[Charge]:
@@ -170,7 +168,7 @@ def make_draft(
     basis: Basis, charges: Sequence[Charge], consumptions: Mapping[SourceKey, Consumption]
 ) -> Draft:
     """The document of what is due; the same code for a preview and for the invoice itself."""
-    return draft_of(basis.customer, charges, consumptions, basis.billed, basis.rates, basis.coupons)
+    return draft_of(basis.customer, charges, consumptions, basis.billed, basis.taxes, basis.coupons)
 
 
 async def preview(
@@ -193,8 +191,8 @@ async def preview_one_off(
 ) -> Draft:
     """What stated lines would make. Raises NotFound."""
     customer = await get_customer(tx, tenant_id, customer_id)
-    rates = await list_rates_of_country(tx, tenant_id, customer.country)
-    return one_off(customer, lines, rates, now)
+    taxes = await load_tax_table(tx, tenant_id, customer)
+    return one_off(customer, lines, taxes, now)
 
 
 async def create_one_off(
@@ -230,8 +228,11 @@ async def finalize(
     was read: a draft is never finalized stale.
     """
     customer_id = basis.customer.customer_id
-    if await lock_customer(tx, tenant_id, customer_id) is None:
+    customer = await lock_customer(tx, tenant_id, customer_id)
+    if customer is None:
         raise NotFound("customer", customer_id)
+    if customer != basis.customer:
+        raise StaleDraft(customer_id)
     present = await list_of_customer(tx, tenant_id, customer_id, lock=True)
     if {one.subscription_id: one.revision for one in present} != basis.revisions:
         raise StaleDraft(customer_id)

@@ -19,7 +19,9 @@ from invoicing.corrections.operations import (
     write_off_invoice,
 )
 from invoicing.customers.wire import parse_customer_id
+from invoicing.documents.domain.printing import Paper
 from invoicing.documents.operations import Documents
+from invoicing.documents.wire import parse_document_request, render_document
 from invoicing.invoices import store
 from invoicing.invoices.domain.settlement import InvoiceNotVoidable
 from invoicing.invoices.operations import (
@@ -94,8 +96,17 @@ class InvoiceServicer:
         self, request: pb.RenderInvoiceRequest, call: Call
     ) -> pb.RenderInvoiceResponse:
         invoice_id = parse_uuid(request.invoice_id, "invoice_id")
-        document = await self._documents.render(call.tenant_id, invoice_id)
-        return pb.RenderInvoiceResponse(pdf=document.pdf, sha256=document.sha256.hex())
+        document, _ = await self._documents.render(call.tenant_id, Paper.INVOICE, invoice_id)
+        return pb.RenderInvoiceResponse(pdf=document.content, sha256=document.sha256.hex())
+
+    async def GetInvoiceDocument(
+        self, request: pb.GetInvoiceDocumentRequest, call: Call
+    ) -> pb.GetInvoiceDocumentResponse:
+        paper, document_id, file_format = parse_document_request(request)
+        document, number = await self._documents.render(
+            call.tenant_id, paper, document_id, file_format
+        )
+        return render_document(document, number, file_format)
 
     async def CreateInvoice(
         self, request: pb.CreateInvoiceRequest, call: Call

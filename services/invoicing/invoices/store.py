@@ -24,7 +24,8 @@ from invoicing.invoices.domain.snapshot import (
     seller_of,
     seller_snapshot,
 )
-from invoicing.taxes.domain import Tax
+from invoicing.taxes.domain.figures import Share
+from invoicing.taxes.store import insert_tax_rows, tax_of_row
 from kernel.money import Amount, Asset
 from kernel.period import Period
 
@@ -161,9 +162,10 @@ async def insert_invoice(
         " series_number, number, currency, scale, period_start_time, period_end_time, subtotal,"
         " tax_total, total, balance_applied, balance_given, amount_due, issue_time, due_time,"
         " run_id, recharge_id, seller, buyer, create_time, payment_method_id, next_attempt_time,"
-        " reissue_of, discount_total) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
+        " reissue_of, discount_total, tax_included)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
         " $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23::jsonb, $24::jsonb, $25, $26, $27,"
-        " $28, $29)",
+        " $28, $29, $30)",
         tenant_id,
         invoice.invoice_id,
         draft.customer.customer_id,
@@ -193,9 +195,10 @@ async def insert_invoice(
         collection.next_attempt_time,
         invoice.reissue_of,
         draft.discount_total.atoms,
+        draft.tax_included.atoms,
     )
     await _insert_lines(tx, tenant_id, invoice)
-    await _insert_taxes(tx, tenant_id, invoice)
+    await insert_tax_rows(tx, tenant_id, "invoice", invoice.invoice_id, enumerate(draft.taxes))
     await insert_discounts(tx, tenant_id, invoice.invoice_id, draft)
 
 
@@ -204,8 +207,9 @@ async def _insert_lines(tx: Connection, tenant_id: UUID, invoice: Invoice) -> No
         "INSERT INTO invoice_line (tenant_id, invoice_id, position, kind, description,"
         " service_start_time, service_end_time, quantity, asset, asset_scale, cost, wallet_amount,"
         " amount, exact_cost, tax_category, supply_time, details, price_id, subscription_item_id,"
-        " tax_position, discount) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
-        " $13, $14, $15, $16, $17::jsonb, $18, $19, $20, $21)",
+        " tax_position, discount, tax_included, tax_positions, tax_amounts)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
+        " $13, $14, $15, $16, $17::jsonb, $18, $19, $20, $21, $22, $23, $24)",
         [
             (
                 tenant_id,
@@ -227,30 +231,13 @@ async def _insert_lines(tx: Connection, tenant_id: UUID, invoice: Invoice) -> No
                 json.dumps([detail_document(detail) for detail in line.details]),
                 line.price_id,
                 line.subscription_item_id,
-                line.tax_position,
+                line.taxes[0].position if line.taxes else None,
                 line.off,
+                bool(line.tax_included),
+                [share.position for share in line.taxes],
+                [share.atoms for share in line.taxes],
             )
             for position, line in enumerate(invoice.draft.lines)
-        ],
-    )
-
-
-async def _insert_taxes(tx: Connection, tenant_id: UUID, invoice: Invoice) -> None:
-    await tx.executemany(
-        "INSERT INTO invoice_tax (tenant_id, invoice_id, position, description, category, rate,"
-        " taxable, amount) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        [
-            (
-                tenant_id,
-                invoice.invoice_id,
-                position,
-                tax.description,
-                tax.category,
-                tax.rate,
-                tax.taxable.atoms,
-                tax.amount.atoms,
-            )
-            for position, tax in enumerate(invoice.draft.taxes)
         ],
     )
 
@@ -370,7 +357,7 @@ def _stored(
         customer=customer_of(json.loads(row["buyer"])),
         period=_period(row["period_start_time"], row["period_end_time"]),
         lines=tuple(_line(line, money) for line in lines),
-        taxes=tuple(_tax(tax, money) for tax in taxes),
+        taxes=tuple(tax_of_row(tax, money) for tax in taxes),
         subtotal=Amount(money, int(row["subtotal"])),
         tax_total=Amount(money, int(row["tax_total"])),
         discounts=tuple(discounts),
@@ -426,18 +413,12 @@ def _line(row: asyncpg.Record, money: Asset) -> Line:
         details=tuple(Detail(**detail) for detail in json.loads(row["details"])),
         price_id=row["price_id"],
         subscription_item_id=row["subscription_item_id"],
-        tax_position=row["tax_position"],
+        taxes=tuple(
+            Share(position, int(atoms))
+            for position, atoms in zip(row["tax_positions"], row["tax_amounts"], strict=True)
+        ),
+        tax_included=row["tax_included"],
         off=int(row["discount"]),
-    )
-
-
-def _tax(row: asyncpg.Record, money: Asset) -> Tax:
-    return Tax(
-        description=row["description"],
-        category=row["category"],
-        rate=row["rate"],
-        taxable=Amount(money, int(row["taxable"])),
-        amount=Amount(money, int(row["amount"])),
     )
 
 

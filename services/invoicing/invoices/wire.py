@@ -13,10 +13,11 @@ from invoicing.invoices.domain.document import Draft, InvoiceKind, InvoiceState
 from invoicing.invoices.domain.line import Consumption, Line, LineKind
 from invoicing.invoices.domain.one_off import StatedLine
 from invoicing.invoices.store import StoredInvoice
-from invoicing.taxes.domain import Tax
+from invoicing.taxes.domain.figures import Tax
+from invoicing.taxes.wire import TREATMENTS
 from invoicing.wire import parse_code
 from kernel.errors import InvalidValue
-from kernel.money import Asset, format_decimal, parse_decimal
+from kernel.money import Amount, Asset, format_decimal, parse_decimal
 from kernel.period import Period
 from rating.fields import Fields
 from rating.request import parse_usage
@@ -99,6 +100,8 @@ def render_draft(draft: Draft) -> pb.Invoice:
             if not one.on_lines
         ],
         discount_total=draft.discount_total.value,
+        tax_total=draft.tax_total.value,
+        tax_included=draft.tax_included.value,
         total=draft.total.value,
         amount_due=draft.total.value,
         balance_applied="0",
@@ -133,6 +136,7 @@ def _stated(message: pb.OneOffLine, field: str) -> StatedLine:
         unit_price=parse_decimal(message.unit_price, f"{field}.unit_price"),
         tax_category=parse_code(message.tax_category or "standard", f"{field}.tax_category"),
         service=service,
+        tax_included=message.tax_included if message.HasField("tax_included") else None,
     )
 
 
@@ -159,6 +163,13 @@ def render_line(line: Line) -> pb.InvoiceLine:
         subscription_item_id=str(line.subscription_item_id or ""),
         exact_cost=line.exact_cost,
         discount=line.discount.value,
+        tax_included=bool(line.tax_included),
+        taxes=[
+            pb.InvoiceLineTax(
+                position=share.position, amount=Amount(line.amount.asset, share.atoms).value
+            )
+            for share in line.taxes
+        ],
     )
     if line.service is not None:
         message.service_period.CopyFrom(render_interval(line.service))
@@ -171,6 +182,13 @@ def render_tax(tax: Tax) -> pb.InvoiceTax:
         rate=format_decimal(tax.rate),
         taxable=tax.taxable.value,
         amount=tax.amount.value,
+        category=tax.category,
+        jurisdiction=tax.jurisdiction,
+        treatment=TREATMENTS[tax.treatment],
+        reason=tax.reason,
+        included=tax.included,
+        prepaid=tax.prepaid,
+        compound=tax.compound,
     )
 
 

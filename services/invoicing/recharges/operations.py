@@ -23,7 +23,7 @@ from invoicing.recharges.domain import Recharge, TopUp, TopUpState
 from invoicing.recharges.wire import parse_recharge
 from invoicing.sellers.domain import UNSTATED
 from invoicing.sellers.store import find_seller
-from invoicing.taxes.store import list_rates_of_country
+from invoicing.taxes.operations import load_tax_table
 from kernel.errors import Kind
 from kernel.ids import new_id
 from tollgate.type.v1 import amount_pb2, refusal_pb2
@@ -87,8 +87,8 @@ class RechargeStarts:
                 return "invoicing knows no such customer"
             if await store.is_known_recharge(tx, tenant_id, recharge.recharge_id):
                 return None
-            rates = await list_rates_of_country(tx, tenant_id, customer.country)
             seller = await find_seller(tx, tenant_id) or UNSTATED
+            taxes = await load_tax_table(tx, tenant_id, customer, seller)
             buyer = replace(customer, currency=recharge.price.asset.code)
             draft = top_up(
                 buyer,
@@ -96,7 +96,7 @@ class RechargeStarts:
                 recharge.value,
                 recharge.asset,
                 recharge.exact_price,
-                rates,
+                taxes,
                 now,
             )
             invoice = await issue_draft(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 NUMBER_PREFIX = "INV"
@@ -18,6 +19,31 @@ class Seller:
     email: str = ""
     number_prefix: str = NUMBER_PREFIX
     net_terms_days: int = NET_TERMS_DAYS
+    country: str = ""
+    tax_id_type: str = ""
+    prices_include_tax: bool = False
+    tax_rounding: str = "DOCUMENT"  # a member of taxes.domain.rates.TaxRounding
+    city: str = ""
+    postal_code: str = ""
+    language: str = ""
+    brand_color: str = ""  # "#rrggbb"
+    logo_sha256: str = ""  # hexadecimal; the picture is kept beside, once
+    contact_name: str = ""
+    phone: str = ""
+    iban: str = ""
+    bic: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Logo:
+    """A picture that documents carry."""
+
+    media_type: str
+    content: bytes
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
 
 
 # What invoices say until the tenant has stated a seller: the numbering and terms still hold.

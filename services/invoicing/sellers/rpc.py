@@ -6,7 +6,7 @@ from chassis.call import Call
 from chassis.database import Connection, Database
 from invoicing.operations import once
 from invoicing.sellers import store
-from invoicing.sellers.wire import parse_seller, render_seller
+from invoicing.sellers.wire import parse_logo, parse_seller, render_seller
 from kernel.errors import NotFound
 from tollgate.invoicing.v1 import invoice_pb2 as pb
 
@@ -18,9 +18,12 @@ class SellerServicer:
         self._database = database
 
     async def SetSeller(self, request: pb.SetSellerRequest, call: Call) -> pb.SetSellerResponse:
-        seller = parse_seller(request.seller)
+        logo = parse_logo(request.seller)
+        seller = parse_seller(request.seller, logo)
 
         async def change(tx: Connection) -> pb.SetSellerResponse:
+            if logo is not None:
+                await store.insert_logo(tx, call.tenant_id, logo)
             await store.save_seller(tx, call.tenant_id, seller)
             return pb.SetSellerResponse(seller=render_seller(seller))
 

@@ -14,7 +14,9 @@ from invoicing.invoices.domain.charge import BilledSource, Charge, SourceKey, So
 from invoicing.invoices.domain.discount import Discount, discount_charges, discount_lines
 from invoicing.invoices.domain.line import Consumption, Line, LineKind, bill
 from invoicing.sellers.domain import Seller
-from invoicing.taxes.domain import Tax, Taxable, TaxRate, describe, find_rate, tax_document
+from invoicing.taxes.domain.assessment import Taxable, Taxing, Untaxed, assess
+from invoicing.taxes.domain.figures import Tax, tax_parts
+from invoicing.taxes.domain.rates import PrepaidTiming
 from kernel.currency import currency
 from kernel.money import Amount
 from kernel.period import Period
@@ -66,6 +68,12 @@ class Draft:
     sources: tuple[BilledSource, ...] = ()
 
     @property
+    def tax_included(self) -> Amount:
+        """The part of the taxes that is in the lines' amounts, or in what wallets paid."""
+        held = sum(tax.amount.atoms for tax in self.taxes if tax.included)
+        return Amount(self.subtotal.asset, held)
+
+    @property
     def discount_total(self) -> Amount:
         """What coupons take off the lines, those apart that are in the lines' amounts."""
         taken = sum(one.amount.atoms for one in self.discounts if not one.on_lines)
@@ -74,12 +82,13 @@ class Draft:
     @property
     def balance_given(self) -> Amount:
         """Where deductions exceed what is due, the rest goes to the customer's balance (INV-6)."""
-        sum_ = self.subtotal - self.discount_total + self.tax_total
+        sum_ = self.subtotal - self.discount_total + self.tax_total - self.tax_included
         return Amount(sum_.asset, max(-sum_.atoms, 0))
 
     @property
     def total(self) -> Amount:
-        return self.subtotal - self.discount_total + self.tax_total + self.balance_given
+        taxes = self.tax_total - self.tax_included
+        return self.subtotal - self.discount_total + taxes + self.balance_given
 
     @property
     def says_something(self) -> bool:
@@ -92,7 +101,7 @@ def draft_of(
     charges: Sequence[Charge],
     consumptions: Mapping[SourceKey, Consumption],
     billed: Sequence[BilledSource],
-    rates: Sequence[TaxRate],
+    taxing: Taxing,
     coupons: Sequence[HeldCoupon] = (),
 ) -> Draft:
     """The document that charges make. Pure: the same inputs give the same document."""
@@ -127,7 +136,7 @@ def draft_of(
         for one in charges
         if one.late is None or gross[one.key]
     )
-    document = compose(InvoiceKind.SUBSCRIPTION, customer, lines, rates, (*discounts, *taken))
+    document = compose(InvoiceKind.SUBSCRIPTION, customer, lines, taxing, (*discounts, *taken))
     return replace(document, period=_period(charges), sources=tuple(sources))
 
 
@@ -135,30 +144,41 @@ def compose(
     kind: InvoiceKind,
     customer: Customer,
     lines: Sequence[Line],
-    rates: Sequence[TaxRate],
+    taxing: Taxing,
     discounts: Sequence[Discount] = (),
 ) -> Draft:
-    """Subtotal and taxes of lines; both count what is due of them, in whole minor units."""
+    """Subtotal and taxes of lines; both count what is due of them, in whole minor units.
+
+    What wallets paid of an asset that is taxed in use is taxed too: its taxes are in it.
+    """
     money = currency(customer.currency)
     subtotal = Amount(money, sum(line.amount.atoms for line in lines))
+    settled = [_settled(line, taxing) for line in lines]
+    due = [index for index, line in enumerate(settled) if line.net.atoms]
     parts = [
-        Taxable(line.tax_category, line.net, line.supply_time) for line in lines if line.net.atoms
+        Taxable(line.tax_category, line.net, line.supply_time, bool(line.tax_included))
+        for line in (settled[index] for index in due)
     ]
-    taxes = tax_document(money, customer.country, parts, rates)
-    tax_total = Amount(money, sum(tax.amount.atoms for tax in taxes))
-    placed = tuple(_with_tax(line, customer.country, taxes, rates) for line in lines)
-    return Draft(kind, customer, None, placed, taxes, subtotal, tax_total, tuple(discounts))
+    parts += [
+        Taxable(line.tax_category, line.wallet, line.supply_time, included=True, prepaid=True)
+        for line in settled
+        if line.wallet.atoms
+        and line.wallet.asset == money
+        and taxing.prepaid(money.code) is PrepaidTiming.AT_REDEMPTION
+    ]
+    taxed = tax_parts(money, parts, assess(taxing, parts), taxing.rounding)
+    for index, shares in zip(due, taxed.shares, strict=False):
+        settled[index] = replace(settled[index], taxes=shares)
+    tax_total = Amount(money, sum(tax.amount.atoms for tax in taxed.taxes))
+    return Draft(
+        kind, customer, None, tuple(settled), taxed.taxes, subtotal, tax_total, tuple(discounts)
+    )
 
 
-def _with_tax(line: Line, country: str, taxes: Sequence[Tax], rates: Sequence[TaxRate]) -> Line:
-    """The line, saying which tax of the document is on it."""
-    rate = find_rate(rates, country, line.tax_category, line.supply_time)
-    position = None
-    if rate is not None and line.net.atoms:
-        of = (describe(rate.name, rate.rate), rate.category, rate.rate)
-        keys = [(tax.description, tax.category, tax.rate) for tax in taxes]
-        position = keys.index(of)
-    return replace(line, tax_position=position)
+def _settled(line: Line, taxing: Taxing) -> Line:
+    """The line, saying whether its amount holds its taxes; shares of another document are gone."""
+    included = taxing.prices_include_tax if line.tax_included is None else line.tax_included
+    return replace(line, tax_included=included, taxes=())
 
 
 def _deducted(charge: Charge, billed: Sequence[BilledSource]) -> int:
@@ -250,10 +270,10 @@ def top_up(
     value: str,
     asset: str,
     exact_price: str,
-    rates: Sequence[TaxRate],
+    taxing: Taxing,
     now: datetime,
 ) -> Draft:
-    """Value for a wallet, taxed when it is bought (TAX-3)."""
+    """Value for a wallet, taxed when it is bought unless its asset is taxed in use (TAX-3)."""
     line = Line(
         kind=LineKind.TOP_UP,
         description=f"Top-up of {value} {asset}",
@@ -266,4 +286,5 @@ def top_up(
         tax_category="standard",
         supply_time=now,
     )
-    return compose(InvoiceKind.TOP_UP, customer, [line], rates)
+    later = taxing.prepaid(asset) is PrepaidTiming.AT_REDEMPTION
+    return compose(InvoiceKind.TOP_UP, customer, [line], Untaxed() if later else taxing)

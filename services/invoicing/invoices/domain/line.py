@@ -13,6 +13,7 @@ from uuid import UUID
 from invoicing.catalog.domain import PriceKind
 from invoicing.invoices.domain.charge import Charge, Late
 from invoicing.subscriptions.domain import fee
+from invoicing.taxes.domain.figures import Share
 from kernel.currency import is_currency
 from kernel.errors import InvalidValue
 from kernel.money import Amount, Asset, Exact, format_decimal, round_to_atoms
@@ -67,7 +68,8 @@ class Line:
     details: tuple[Detail, ...] = ()
     price_id: UUID | None = None
     subscription_item_id: UUID | None = None
-    tax_position: int | None = None  # of the document's tax that is on it
+    taxes: tuple[Share, ...] = ()  # its shares of the document's taxes
+    tax_included: bool | None = None  # whether amounts hold them; None: as the seller's prices do
     off: int = 0  # minor units of the amount that coupons on the document take off
 
     @property

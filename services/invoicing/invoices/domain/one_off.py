@@ -11,7 +11,7 @@ from fractions import Fraction
 from invoicing.customers.domain import Customer
 from invoicing.invoices.domain.document import Draft, InvoiceKind, compose
 from invoicing.invoices.domain.line import Detail, Line, LineKind
-from invoicing.taxes.domain import TaxRate
+from invoicing.taxes.domain.assessment import Taxing
 from kernel.currency import currency
 from kernel.money import Amount, Asset, format_decimal, round_to_atoms
 from kernel.period import Period
@@ -27,23 +27,24 @@ class StatedLine:
     unit_price: Decimal
     tax_category: str
     service: Period | None
+    tax_included: bool | None = None  # None: as the seller's prices do
 
 
 def one_off(
-    customer: Customer, stated: Sequence[StatedLine], rates: Sequence[TaxRate], now: datetime
+    customer: Customer, stated: Sequence[StatedLine], taxing: Taxing, now: datetime
 ) -> Draft:
     """The document that stated lines make."""
     money = currency(customer.currency)
     lines = [_line(one, money, now) for one in stated]
-    return compose(InvoiceKind.ONE_OFF, customer, lines, rates)
+    return compose(InvoiceKind.ONE_OFF, customer, lines, taxing)
 
 
-def again(draft: Draft, rates: Sequence[TaxRate]) -> Draft:
+def again(draft: Draft, taxing: Taxing) -> Draft:
     """The same stated lines at the rates of today, for the document that takes a void one's place.
 
     They keep the time of their supply, and with it their rate unless the table was corrected.
     """
-    return compose(InvoiceKind.ONE_OFF, draft.customer, draft.lines, rates)
+    return compose(InvoiceKind.ONE_OFF, draft.customer, draft.lines, taxing)
 
 
 def _line(stated: StatedLine, money: Asset, now: datetime) -> Line:
@@ -64,4 +65,5 @@ def _line(stated: StatedLine, money: Asset, now: datetime) -> Line:
         tax_category=stated.tax_category,
         supply_time=min(supply, now),
         details=() if stated.quantity == 1 else (each,),
+        tax_included=stated.tax_included,
     )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from invoicing.customers.domain import Customer
 from invoicing.invoices.domain.line import Detail
 from invoicing.sellers.domain import Seller
+
+# Of a customer, what says nothing of who bought.
+_PASSING = {"suspended", "rate_card_version"}
 
 
 def detail_document(detail: Detail) -> dict[str, str]:
@@ -23,14 +27,7 @@ def detail_document(detail: Detail) -> dict[str, str]:
 
 def seller_snapshot(seller: Seller) -> dict[str, Any]:
     """Who sold, as it is kept with the document."""
-    return {
-        "name": seller.name,
-        "address": list(seller.address),
-        "tax_id": seller.tax_id,
-        "email": seller.email,
-        "number_prefix": seller.number_prefix,
-        "net_terms_days": seller.net_terms_days,
-    }
+    return {**asdict(seller), "address": list(seller.address)}
 
 
 def seller_of(document: dict[str, Any]) -> Seller:
@@ -40,15 +37,10 @@ def seller_of(document: dict[str, Any]) -> Seller:
 
 def buyer_snapshot(customer: Customer) -> dict[str, Any]:
     """Who bought, as it is kept with the document."""
+    kept = {name: value for name, value in asdict(customer).items() if name not in _PASSING}
     return {
-        "customer_id": customer.customer_id,
-        "name": customer.name,
-        "email": customer.email,
+        **kept,
         "address": list(customer.address),
-        "country": customer.country,
-        "tax_id": customer.tax_id,
-        "time_zone": customer.time_zone,
-        "currency": customer.currency,
         "create_time": customer.create_time.isoformat(),
     }
 

@@ -1,0 +1,1 @@
+"""What documents say on paper, and in which language."""

@@ -1,0 +1,1 @@
+"""The rules of taxes: rates, who is taxed how, what it comes to, and ids."""
