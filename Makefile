@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PROTOS := $(shell find protos -name '*.proto')
 
-.PHONY: help setup setup-test up demo demo-check test check lint types imports protos bench lock clean
+.PHONY: help setup setup-test up demo demo-check test check lint types imports protos bench prove lock clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -74,6 +74,10 @@ protos: node_modules/.bin/buf ## lint the contracts, and compare them with those
 
 bench: setup ## figures as JSON; ONLY=name runs one
 	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
+
+prove: setup-test ## why the ledger may be trusted; LONG=1, LAYER=name, SEED=n, OPERATIONS=n, FAULTS=n, MINUTES=n
+	@$(BIN)/python -m proof $(if $(LONG),--long) $(if $(LAYER),--layer $(LAYER)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(OPERATIONS),--operations $(OPERATIONS)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(MINUTES),--minutes $(MINUTES))
 
 lock: ## pin all packages anew, with hashes and without addresses
 	@uv pip compile -q --upgrade --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml -o requirements.lock
