@@ -31,6 +31,7 @@ COMMANDS = (
     ("replay", "tollgate_cli.replay.command", "replay_file"),
     ("rate", "tollgate_cli.rate", "rate"),
     ("catalog", "tollgate_cli.catalog", "catalog"),
+    ("usage", "tollgate_cli.usage", "usage"),
     ("verify", "tollgate_cli.verifying", "verify_tenant"),
 )
 
@@ -71,7 +72,11 @@ def build(asked: str) -> Callable[..., object]:
     names = [name for name, _, _ in COMMANDS]
     for name, module, function in COMMANDS:
         if asked not in names or asked == name:
-            app.command(name)(getattr(importlib.import_module(module), function))
+            found = getattr(importlib.import_module(module), function)
+            if isinstance(found, typer.Typer):
+                app.add_typer(found, name=name)
+            else:
+                app.command(name)(found)
     return app
 
 

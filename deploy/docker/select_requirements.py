@@ -42,6 +42,7 @@ MAKES_DOCUMENTS = {
 SERVICE_ONLY = {
     "gateway": CALLS_PROVIDERS,
     "invoicing": MAKES_DOCUMENTS,
+    "metering": {"pyarrow"},
 }
 
 MAKES_STUBS = {"grpcio-tools", "grpcio", "protobuf", "setuptools", "typing-extensions"}

@@ -6,6 +6,7 @@ is: the service answers what it answered first.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,7 +27,7 @@ from tollgate.invoicing.v1 import invoice_pb2_grpc as invoices
 from tollgate.invoicing.v1 import received_payment_pb2_grpc as received_payments
 from tollgate.invoicing.v1 import subscription_pb2_grpc as subscriptions
 from tollgate.metering.v1 import event_pb2_grpc as events
-from tollgate.metering.v1 import gate_pb2
+from tollgate.metering.v1 import gate_pb2, usage_pb2
 from tollgate.metering.v1 import gate_pb2_grpc as gates
 from tollgate.metering.v1 import meter_pb2_grpc as meters
 from tollgate.metering.v1 import usage_pb2_grpc as usages
@@ -40,6 +41,7 @@ from tollgate_sdk.producer import Limits, OnOutcome, Producer, WhenFull
 
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024  # the services' own limit for a batch of events
 CALL_SECONDS = 20.0
+EXPORT_SECONDS = 3_600.0
 RETRY_SECONDS = 60.0  # longer than a service takes to come back after a crash
 
 
@@ -224,6 +226,18 @@ class Tollgate:
             reraise=True,
         )
         return await attempts(self._once, method, request, seconds)
+
+    async def export_usage(
+        self, request: usage_pb2.ExportUsageRequest, *, seconds: float = EXPORT_SECONDS
+    ) -> AsyncIterator[usage_pb2.ExportUsageResponse]:
+        """The parts of a file of usage, in order. Raises TollgateError; begin anew then."""
+        try:
+            async for part in self.usage.ExportUsage(
+                request, metadata=self._metadata, timeout=seconds
+            ):
+                yield part
+        except grpc.aio.AioRpcError as error:
+            raise read_error(error) from None
 
     async def _once(self, method: Any, request: Any, seconds: float) -> Any:
         try:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from chassis.call import Call
 from chassis.database import Database
-from chassis.paging import next_token, parse_page
+from chassis.paging import PAGE_SIZE_MAX, next_token, parse_page
+from metering.exports.wire import cut, encoder_of, parse_format
 from metering.meters.operations import Meters
 from metering.queries.operations import list_period_usage, query
 from metering.queries.wire import (
@@ -36,6 +39,25 @@ class UsageService:
         return usage_pb2.QueryUsageResponse(
             rows=render_rows(shown, question), next_page_token=token
         )
+
+    async def ExportUsage(
+        self, request: usage_pb2.ExportUsageRequest, call: Call
+    ) -> AsyncIterator[usage_pb2.ExportUsageResponse]:
+        question = usage_pb2.QueryUsageRequest()
+        question.CopyFrom(request.query)
+        question.page_size, question.page_token = PAGE_SIZE_MAX, ""
+        encoder = encoder_of(parse_format(request), question.group_by)
+        rows, is_last = 0, False
+        while not is_last:
+            page = await self.QueryUsage(question, call)
+            rows += len(page.rows)
+            content = encoder.add(page.rows)
+            question.page_token = page.next_page_token
+            is_last = not page.next_page_token
+            if is_last:
+                content += encoder.finish()
+            for part in cut(content):
+                yield usage_pb2.ExportUsageResponse(content=part, rows=rows)
 
     async def GetPeriodUsage(
         self, request: usage_pb2.GetPeriodUsageRequest, call: Call

@@ -1,0 +1,1 @@
+"""Exports: usage as a file."""
