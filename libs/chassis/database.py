@@ -11,9 +11,9 @@ that meets a commit waiting for its standby leaves a change that is neither done
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 from uuid import UUID
 
@@ -32,6 +32,8 @@ else:
     Connection = PoolConnectionProxy
     _Pool = asyncpg.Pool
     _RawConnection = asyncpg.Connection
+
+T = TypeVar("T")
 
 PoolMode = Literal["direct", "transaction"]
 
@@ -173,6 +175,23 @@ class Database:
                     raise OutcomeUnknown("the connection was lost during a statement") from error
                 raise
 
+    async def money_statement(self, statement: str, *values: object) -> asyncpg.Record:
+        """One statement of many tenants' money that is a transaction of its own, in one trip:
+        `money_transaction` for a definer function that does all of a batch. Answers its one row.
+
+        Raises DatabaseUnavailable where nothing was sent, OutcomeUnknown where the connection was
+        lost or the wait for the standby cut short after that.
+        """
+        if failpoints.armed is not None:
+            for name in ("before_begin", "after_lock", "before_commit"):
+                await failpoints.armed.reach(name)
+        async with self.unscoped() as connection, _standby_heeded(connection):
+            row = await _undisturbed(connection.fetchrow(statement, *values), connection)
+        if failpoints.armed is not None:
+            await failpoints.armed.reach("after_commit_before_reply")
+        assert row is not None
+        return row
+
     async def is_reachable(self) -> bool:
         """Whether the server answers a statement now; for readiness."""
         try:
@@ -208,16 +227,24 @@ async def _transaction(
         await _rollback(connection)
         raise
     if waits_for_standby:
-        await _commit_on_standby(connection)
+        async with _standby_heeded(connection):
+            await _commit(connection)
     else:
         await _commit(connection)
 
 
 async def _commit(connection: Connection) -> None:
-    commit = asyncio.ensure_future(connection.execute("COMMIT"))
+    status = await _undisturbed(connection.execute("COMMIT"), connection)
+    if status != "COMMIT":
+        raise CommitSwallowed(f"COMMIT answered {status}: an earlier error was swallowed")
+
+
+async def _undisturbed(statement: Coroutine[Any, Any, T], connection: Connection) -> T:
+    """What a statement that commits answers. Raises OutcomeUnknown where the connection is lost."""
+    commit = asyncio.ensure_future(statement)
     try:
         # A caller that gives up must not cancel a commit half way.
-        status = await asyncio.shield(commit)
+        return await asyncio.shield(commit)
     except asyncio.CancelledError:
         await asyncio.wait([commit])
         if not commit.cancelled():
@@ -227,12 +254,12 @@ async def _commit(connection: Connection) -> None:
         if is_away(error):
             _drop(connection)
             raise OutcomeUnknown("the connection was lost during COMMIT") from error
-        raise  # a deferred constraint refused: rolled back, and known to be
-    if status != "COMMIT":
-        raise CommitSwallowed(f"COMMIT answered {status}: an earlier error was swallowed")
+        raise  # a constraint refused: rolled back, and known to be
 
 
-async def _commit_on_standby(connection: Connection) -> None:
+@asynccontextmanager
+async def _standby_heeded(connection: Connection) -> AsyncIterator[None]:
+    """Raise OutcomeUnknown where a commit in the block did not wait for the standby to the end."""
     # When a wait for the standby is cut short, COMMIT succeeds with a warning. The change is
     # visible here and perhaps nowhere else, which is no outcome to tell anybody.
     warnings: list[str] = []
@@ -243,7 +270,7 @@ async def _commit_on_standby(connection: Connection) -> None:
 
     connection.add_log_listener(note)
     try:
-        await _commit(connection)
+        yield
     finally:
         with suppress(asyncpg.InterfaceError):  # the connection is gone, and its listeners too
             connection.remove_log_listener(note)

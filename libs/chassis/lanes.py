@@ -164,7 +164,7 @@ class _Lane(Generic[I, O]):
             while self._queue:
                 batch = self._take()
                 items = [item for unit in batch for item in unit.items]
-                outcomes = await self._settle(items)
+                outcomes = await settle(self._lanes._flush, items)
                 start = 0
                 for unit in batch:
                     end = start + len(unit.items)
@@ -201,19 +201,20 @@ class _Lane(Generic[I, O]):
         self.waiting -= size
         return batch
 
-    async def _settle(self, items: Sequence[I]) -> list[O | Exception]:
-        """Flush a batch; where it fails as a whole, halve it until the guilty item is alone."""
-        try:
-            outcomes = list(await self._lanes._flush(items))
-        except Exception as error:
-            if len(items) == 1 or _says_nothing_of_the_items(error):
-                return [error] * len(items)
-            middle = len(items) // 2
-            return [*await self._settle(items[:middle]), *await self._settle(items[middle:])]
-        if len(outcomes) != len(items):
-            wrong = WrongOutcomeCount(f"{len(outcomes)} outcomes for {len(items)} items")
-            return [wrong] * len(items)
-        return outcomes
+
+async def settle(flush: Flush[I, O], items: Sequence[I]) -> list[O | Exception]:
+    """Flush a batch; where it fails as a whole, halve it until the guilty item is alone."""
+    try:
+        outcomes = list(await flush(items))
+    except Exception as error:
+        if len(items) == 1 or _says_nothing_of_the_items(error):
+            return [error] * len(items)
+        middle = len(items) // 2
+        return [*await settle(flush, items[:middle]), *await settle(flush, items[middle:])]
+    if len(outcomes) != len(items):
+        wrong = WrongOutcomeCount(f"{len(outcomes)} outcomes for {len(items)} items")
+        return [wrong] * len(items)
+    return outcomes
 
 
 def _answer(units: Iterable[_Unit[I, O]], error: Exception) -> None:

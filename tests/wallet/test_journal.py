@@ -26,6 +26,9 @@ DEFINER_FUNCTIONS = {
     "list_due_holds",
     "open_budgets",
     "record_budgets",
+    "weigh_plain",
+    "spend_plain",
+    "capture_plain",
 }
 
 

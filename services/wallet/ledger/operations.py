@@ -15,7 +15,7 @@ import asyncpg
 
 from chassis import failpoints
 from chassis.database import Connection, Database, DatabaseUnavailable
-from chassis.lanes import Lanes
+from chassis.lanes import Lanes, settle
 from chassis.messages import append_across
 from kernel.ids import new_id
 from wallet.budgets import store as budgets
@@ -35,6 +35,7 @@ from wallet.ledger.domain.items import (
 )
 from wallet.ledger.domain.outcomes import Held, Outcome
 from wallet.ledger.domain.reading import Page, make_books
+from wallet.plain.operations import apply_plain
 from wallet.recharge.wire import render_signals
 
 BATCH_MAX = 1_000  # bundles of one transaction: beyond it the lock is held longer, for no gain
@@ -54,8 +55,9 @@ V = TypeVar("V")
 class Ledger:
     """Applies items in batches, each batch in one durable transaction of many tenants."""
 
-    def __init__(self, database: Database, lanes: int) -> None:
+    def __init__(self, database: Database, lanes: int, *, plain: bool = True) -> None:
         self.routes = Routes(database)
+        self._plain = plain
         self._database = database
         self._lanes = [
             Lanes(
@@ -120,6 +122,20 @@ class Ledger:
         return lanes
 
     async def _flush(self, bundles: Sequence[Bundle]) -> Sequence[list[Outcome] | Exception]:
+        plain: dict[int, list[Outcome]] = {}
+        if self._plain:
+            customer_of = self.routes.customer_of
+            plain = await apply_plain(self._database, bundles, customer_of, RisingIds())
+            self.routes.learn((bundles[position], plain[position]) for position in plain)
+        answers: dict[int, list[Outcome] | Exception] = {**plain}
+        rest = [position for position in range(len(bundles)) if position not in plain]
+        if rest:
+            outcomes = await settle(self._decide, [bundles[position] for position in rest])
+            answers.update(zip(rest, outcomes, strict=True))
+        return [answers[position] for position in range(len(bundles))]
+
+    async def _decide(self, bundles: Sequence[Bundle]) -> Sequence[list[Outcome] | Exception]:
+        """Decide a batch in the full way."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return await self._run(bundles)
@@ -150,7 +166,7 @@ class Ledger:
                 await append_across(tx, render_signals(books.recharges, books.alerts))
             if books.budgets.alerts:
                 await append_across(tx, render_alerts(books.budgets.alerts))
-        self.routes.learn(bundles, outcomes)
+        self.routes.learn(zip(bundles, outcomes, strict=True))
         return outcomes
 
     async def _route_again(self, bundles: Sequence[Bundle]) -> None:
@@ -251,9 +267,9 @@ class Routes:
                 _remember(self._holds, (tenant_id, hold_id), place)
         return known
 
-    def learn(self, bundles: Sequence[Bundle], outcomes: Sequence[Sequence[Outcome]]) -> None:
+    def learn(self, answered: Iterable[tuple[Bundle, Sequence[Outcome]]]) -> None:
         """Remember the holds that a batch placed: their captures come soon."""
-        for bundle, answers in zip(bundles, outcomes, strict=True):
+        for bundle, answers in answered:
             held = answers[0]
             if isinstance(held, Held) and held.customer_id:
                 place = store.Place(held.customer_id, held.asset, held.scale)
@@ -267,9 +283,14 @@ def _remember(known: dict[K, V], key: K, value: V) -> None:
 
 
 @asynccontextmanager
-async def open_ledger(database: Database, lanes: int) -> AsyncIterator[Ledger]:
-    """A ledger whose lanes are flushed before the block is left."""
-    ledger = Ledger(database, lanes)
+async def open_ledger(
+    database: Database, lanes: int, *, plain: bool = True
+) -> AsyncIterator[Ledger]:
+    """A ledger whose lanes are flushed before the block is left.
+
+    Without `plain`, all items are decided in the full way: the answers are the same.
+    """
+    ledger = Ledger(database, lanes, plain=plain)
     try:
         yield ledger
     finally:
