@@ -208,6 +208,8 @@ class Checker:
                     true = bool(operation.hold_id)
                 case "":
                     true = reply.atoms == 0 or operation.kind == "void"
+                case "INVALID_VALUE" if operation.expire:
+                    true = operation.expire <= operation.replied + self._wall
                 case _:
                     true = False
             if not true:

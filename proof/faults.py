@@ -177,8 +177,10 @@ async def _round(
     wanted = operations if short else min(operations, LONG_ROUND_OPERATIONS)
     share = faults if short else max(1, faults * wanted // operations)
 
+    kills_min = KILLS_MIN if short and not options.faults else 0
+
     def enough() -> bool:
-        kills = injector.kills >= (KILLS_MIN if short else 0)
+        kills = injector.kills >= kills_min
         return len(load.operations) >= wanted and injector.total >= share and kills
 
     injecting = asyncio.create_task(injector.run(enough))

@@ -47,6 +47,15 @@ IDLE_SECONDS_MAX = 300.0
 _AWAY_CLASSES = ("08", "53", "57P", "58", "25006")
 
 
+# What a connection raises: its own errors, the server's, and a driver that lost its place.
+_ERRORS = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+
+
 class DatabaseUnavailable(Refusal):
     """The database did not answer and nothing was done. Try again."""
 
@@ -148,11 +157,13 @@ class Database:
             raise DatabaseUnavailable("the pool is closed")
         try:
             connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS_MAX)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (TimeoutError, *_ERRORS) as error:
             raise _unavailable(error) from error
         try:
             yield connection
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except _ERRORS as error:
+            if isinstance(error, asyncpg.InternalClientError):
+                _drop(connection)
             if is_away(error):
                 raise _unavailable(error) from error
             raise
@@ -169,7 +180,7 @@ class Database:
         async with self.unscoped() as connection:
             try:
                 return await connection.fetch(statement, *values)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except _ERRORS as error:
                 if is_away(error):
                     _drop(connection)
                     raise OutcomeUnknown("the connection was lost during a statement") from error
@@ -206,7 +217,7 @@ class Database:
             return
         try:
             await self._pool.release(connection)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except _ERRORS:
             # A connection that cannot be given back is broken; the pool has terminated it and
             # makes another. The transaction's own outcome has been told already.
             return
@@ -250,7 +261,7 @@ async def _undisturbed(statement: Coroutine[Any, Any, T], connection: Connection
         if not commit.cancelled():
             commit.exception()  # looked at, so that nobody warns that nobody did
         raise
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except _ERRORS as error:
         if is_away(error):
             _drop(connection)
             raise OutcomeUnknown("the connection was lost during COMMIT") from error
@@ -282,14 +293,14 @@ async def _standby_heeded(connection: Connection) -> AsyncIterator[None]:
 async def _rollback(connection: Connection) -> None:
     try:
         rollback = asyncio.ensure_future(connection.execute("ROLLBACK"))
-    except asyncpg.InterfaceError:  # gone, and the pool knows
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError):  # gone, and the pool knows
         return
     try:
         await asyncio.shield(rollback)
     except asyncio.CancelledError:
         await asyncio.wait([rollback])
         raise
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except _ERRORS:
         # The server rolls back what a closed connection leaves open.
         _drop(connection)
 
@@ -316,7 +327,9 @@ def is_away(error: BaseException) -> bool:
     if isinstance(error, asyncpg.InterfaceError):
         # "connection is closed", "… was closed in the middle of …", "… released back to the pool"
         return "clos" in str(error) or "released" in str(error)
-    return isinstance(error, OSError)
+    # A connection that was cut at an unlucky moment is given out again in the middle of its last
+    # operation; whatever is asked of it next, asyncpg refuses before it sends anything.
+    return isinstance(error, OSError | asyncpg.InternalClientError)
 
 
 def _unavailable(error: BaseException) -> DatabaseUnavailable:
