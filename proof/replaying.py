@@ -13,6 +13,7 @@ from tests.wallet.model import Model, ModelGrant, ModelHold, ModelWallet, No
 from wallet.ledger.domain.values import OverCapture, TransferKind
 
 PRUNE_EVERY = 64
+TIES_MAX = 12  # steps of one instant whose order is looked for
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 KEPT = timedelta(seconds=1)  # of an ended hold: its second wallet's part comes at once
 OPEN = 1  # HoldState on the wire
@@ -148,10 +149,32 @@ class Replay:
             first = second
         elif first.time == second.time and not joint[1]:
             # One batch did both, and the journal does not say which came first: the replies do.
-            trial = copy.deepcopy(self.state)
-            if self._apply(trial, [first]):
-                first = second
+            ties = [self._alike(queue, first.time, queues) for queue in queues]
+            first = self._find_order(self.state, ties) or first
         return [queues[first.wallet].popleft()]
+
+    def _alike(self, queue: deque[Step], time: datetime, queues: list[deque[Step]]) -> list[Step]:
+        """The steps of one instant at a queue's head, up to one that moves both wallets."""
+        found = []
+        for step in list(queue)[:TIES_MAX]:
+            if step.time != time or self._waits_for(step, queues):
+                break
+            found.append(step)
+        return found
+
+    def _find_order(self, state: Replayed, ties: list[list[Step]]) -> Step | None:
+        """The first step of an order in which every reply of the instant comes true."""
+        heads = [steps[0] for steps in ties if steps]
+        if not heads:
+            return None
+        for head in heads:
+            trial = copy.deepcopy(state)
+            if self._apply(trial, [head]):
+                continue
+            rest = [steps[1:] if steps and steps[0] is head else steps for steps in ties]
+            if not any(rest) or self._find_order(trial, rest) is not None:
+                return head
+        return None
 
     def _waits_for(self, step: Step, queues: list[deque[Step]]) -> bool:
         """Whether a step's operation moves the other wallet too, further on."""
