@@ -39,10 +39,13 @@ MAKES_DOCUMENTS = {
     "typst", "pylopdf-fonts-jp", "factur-x", "lxml", "iso4217", "pypdf", "python-stdnum",
     "requests", "urllib3", "charset-normalizer", "idna", "certifi",
 }  # fmt: skip
+READS_EXPRESSIONS = {
+    "cel-python", "google-re2", "jmespath", "lark", "pendulum", "python-dateutil", "pyyaml",
+}  # fmt: skip
 SERVICE_ONLY = {
     "gateway": CALLS_PROVIDERS,
     "invoicing": MAKES_DOCUMENTS,
-    "metering": {"pyarrow"},
+    "metering": READS_EXPRESSIONS | {"pyarrow"},
 }
 
 MAKES_STUBS = {"grpcio-tools", "grpcio", "protobuf", "setuptools", "typing-extensions"}

@@ -38,11 +38,12 @@ from metering.meters.domain import MeterSet
 from metering.meters.operations import Meters
 from metering.ratecards.domain import RateCard, pricing_of_document
 from metering.ratecards.operations import RateCards
+from metering.rollups import store as rollups
 from metering.settlement.domain import Chargeable, ChargeAnswer, ChargeLine
 from metering.settlement.operations import Settlement, returns_of
 from metering.usage import store as usage
 from metering.usage.domain import Running, UsageName
-from metering.usage.operations import recount, take_back_hours
+from metering.usage.operations import begin, carry_forward, recount, take_back_hours
 
 
 class KeyRaced(Exception):
@@ -257,14 +258,20 @@ async def _record(tx: Connection, work: _Round, usage_counts: Mapping[str, int])
     if records:
         await events.insert_events(tx, tenant_id, records, work.meters.version)
     if deciding.hours:
-        await usage.add_hours(tx, tenant_id, deciding.hours)
+        await rollups.add_hours(tx, tenant_id, deciding.hours)
     for place in deciding.recounted:
+        await begin(tx, tenant_id, work.meters, deciding.runnings[place])
         await recount(tx, tenant_id, work.meters, deciding.runnings[place])
     changed = deciding.settle_recounted()
     lines = {draft.receipt_id: draft.stored_lines() for draft in changed if draft.match}
     if lines:
         await events.save_lines(tx, tenant_id, lines)
     await _save_usage(tx, tenant_id, deciding)
+    matched = [draft.match for draft in drafts if draft.match is not None]
+    moved = [old.event for old in replaced] + [match.event for match in matched]
+    await carry_forward(
+        tx, tenant_id, work.meters, {(one.customer_id, one.name, one.event_time) for one in moved}
+    )
     revisions = [draft.revision(call.caller, call.now) for draft in drafts]
     if not await store.insert_all(tx, tenant_id, revisions):
         raise KeyRaced
@@ -302,6 +309,7 @@ async def _save_usage(tx: Connection, tenant_id: UUID, deciding: Deciding) -> No
     others = [running for running in runnings if not running.is_new]
     if others:
         await usage.save_runnings(tx, tenant_id, others)
+    await usage.save_keys(tx, tenant_id, runnings)
 
 
 def _chargeable(draft: Draft) -> Chargeable | None:

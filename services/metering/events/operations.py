@@ -37,9 +37,11 @@ from metering.meters.operations import Meters
 from metering.parking import store as parking
 from metering.parking.domain import Parked, may_park
 from metering.ratecards.operations import RateCards
+from metering.rollups import store as rollups
 from metering.settlement.domain import Chargeable, ChargeLine
 from metering.settlement.operations import Settlement
 from metering.usage import store as usage
+from metering.usage.operations import carry_forward, prepare
 
 BATCH_MAX = 1_000  # of one transaction; the wallet takes as many debits in one call
 QUEUE_MAX = 20_000  # events waiting in one lane: two seconds' worth
@@ -171,7 +173,7 @@ class Ingest:
                 named = match.event.authorization_id
                 authorization = authorizations[named] if named is not None else None
                 batch.decide(position, match, authorization)
-            await _record(tx, inflow.tenant_id, batch)
+            await _record(tx, inflow.tenant_id, meters, batch)
             if failpoints.armed is not None:
                 await failpoints.armed.reach("before_events_commit")
         return batch
@@ -275,7 +277,7 @@ class Ingest:
     ) -> Batch:
         entries = usages_of(inflow.matches.values())
         runnings = await usage.load_runnings(tx, inflow.tenant_id, entries, meters)
-        return Batch(
+        batch = Batch(
             inflow.batch_id,
             meters.version,
             runnings,
@@ -283,6 +285,9 @@ class Ingest:
             locked.usage_counts,
             scales,
         )
+        if not meters.are_simple:
+            await prepare(tx, inflow.tenant_id, meters, batch, inflow.matches.values())
+        return batch
 
     async def _charge(self, inflow: _Inflow, batch: Batch | None, call: Call) -> None:
         records = batch.records if batch is not None else []
@@ -296,7 +301,7 @@ class Ingest:
             inflow.settle(record, outcome_of_record(record, answers))
 
 
-async def _record(tx: Connection, tenant_id: UUID, batch: Batch) -> None:
+async def _record(tx: Connection, tenant_id: UUID, meters: MeterSet, batch: Batch) -> None:
     if not batch.records:
         return
     runnings = list(batch.runnings.values())
@@ -311,14 +316,25 @@ async def _record(tx: Connection, tenant_id: UUID, batch: Batch) -> None:
     others = [running for running in runnings if not (running.only_grew or running.is_new)]
     if others:
         await usage.save_runnings(tx, tenant_id, others)
+    if not meters.are_simple:
+        await usage.save_keys(tx, tenant_id, runnings)
     if batch.hours:
-        await usage.add_hours(tx, tenant_id, batch.hours)
+        await rollups.add_hours(tx, tenant_id, batch.hours)
     await store.insert_events(tx, tenant_id, batch.records, batch.meter_version)
+    if not meters.are_simple:
+        await _carry(tx, tenant_id, meters, batch)
     captured = [r.authorization.authorization_id for r in batch.records if r.authorization]
     if captured:
         await gate.save_state(tx, tenant_id, captured, AuthorizationState.CAPTURED)
     if any(record.is_charged for record in batch.records):
         await store.insert_batch(tx, tenant_id, batch.batch_id)
+
+
+async def _carry(tx: Connection, tenant_id: UUID, meters: MeterSet, batch: Batch) -> None:
+    """What came late for a period that is over changes what the next ones begin with."""
+    events = [record.match.event for record in batch.records]
+    changed = {(event.customer_id, event.name, event.event_time) for event in events}
+    await carry_forward(tx, tenant_id, meters, changed)
 
 
 async def load_outcomes(

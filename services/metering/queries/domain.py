@@ -69,6 +69,28 @@ def window_at(start: datetime, window: Window, zone: ZoneInfo, interval: Period)
     return Period(max(start, interval.start), min(end, interval.end))
 
 
+def windows_of(interval: Period, window: Window, zone: ZoneInfo) -> list[Period]:
+    """The windows of an interval in their order. Raises InvalidValue where there are too many."""
+    if window is Window.HOUR:
+        edges = _hours(interval, zone)
+    else:
+        edges = [interval.start, *_boundaries(interval, window, zone)]
+    ends = [*edges[1:], interval.end]
+    return [Period(start, end) for start, end in zip(edges, ends, strict=True)]
+
+
+def _hours(interval: Period, zone: ZoneInfo) -> list[datetime]:
+    """The start of an interval and the beginnings of local hours in it."""
+    edges = [interval.start]
+    edge = _floor(interval.start) - _offset(interval.start, zone) % HOUR
+    while (edge := edge + HOUR) < interval.end:
+        if edge > interval.start:
+            edges.append(edge)
+        if len(edges) > WINDOWS_MAX:
+            raise InvalidValue("interval", f"has more than {WINDOWS_MAX} windows")
+    return edges
+
+
 def _boundaries(interval: Period, window: Window, zone: ZoneInfo) -> Iterator[datetime]:
     if window not in (Window.DAY, Window.MONTH):
         return

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from chassis.database import Connection
 from kernel.period import Period
 from metering.events import store as events
+from metering.events.domain.event import StoredEvent
 from metering.events.domain.matching import UsageKey
 from metering.meters.domain import Aggregation, MeterSet
 from metering.queries import store as queries
@@ -18,7 +19,7 @@ from metering.queries.domain import Cut, Window, cut, window_at
 from metering.ratecards.domain import Pricing, pricing_of_document, window_name
 from metering.usage import store
 from metering.usage.domain import Running
-from metering.usage.operations import hours_of
+from metering.usage.operations import count_again, hours_of, know_all
 from rating.exact import Number
 from rating.price import Accumulate, Matrix, Percentage
 
@@ -170,22 +171,25 @@ async def _count_pending(
 async def _list_priced(
     tx: Connection, tenant_id: UUID, meters: MeterSet, running: Running
 ) -> list[PricedEvent]:
-    """The events of a period in the order of a close: by event time, then as they came in."""
-    meter = meters.meters[running.meter]
+    """The events of a period in the order of a close: by event time, then as they came in; before
+    them what was carried into it. The usage is counted again on the way."""
     period = running.stretch.period
-    stored = await events.list_of_customer(
-        tx, tenant_id, running.customer_id, period.start, period.end, meter.event_name
-    )
+    stored: list[StoredEvent] = []
+    for name in sorted(meters.event_names(running.meter)):
+        stored += await events.list_of_customer(
+            tx, tenant_id, running.customer_id, period.start, period.end, name
+        )
     zone = ZoneInfo(running.time_zone)
     names = _properties_of(running.pricing)
-    priced = []
-    highest: Number = 0
+    await know_all(tx, tenant_id, meters, running, stored)
+    priced = [
+        PricedEvent(value, {name: opening.properties.get(name, "") for name in names}, window)
+        for value, opening, window in running.carried()
+    ]
     for each in sorted(stored, key=lambda one: (one.event.event_time, one.sequence)):
         if not any(line.number == running.number for line in each.lines):
             continue
-        value = meter.value(each.event.properties, "event")
-        if running.is_maximum:
-            value, highest = max(value - highest, 0), max(value, highest)
+        value = count_again(running, each, meters)
         properties = {name: each.event.properties.get(name, "") for name in names}
         window = window_name(running.pricing.window, each.event.event_time, zone)
         priced.append(PricedEvent(value, properties, window))

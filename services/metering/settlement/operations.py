@@ -22,6 +22,7 @@ from metering.gate.domain.authorization import AuthorizationState
 from metering.meters.domain import MeterSet
 from metering.meters.operations import Meters
 from metering.ratecards.domain import pricing_of_document
+from metering.rollups import store as rollups
 from metering.settlement.domain import (
     Chargeable,
     ChargeAnswer,
@@ -33,7 +34,7 @@ from metering.settlement.domain import (
 )
 from metering.usage import store as usage
 from metering.usage.domain import Running
-from metering.usage.operations import hours_of, recount, take_back_hours
+from metering.usage.operations import carry_forward, count_hours, recount, take_back_hours
 
 log = structlog.get_logger("metering.settlement")
 
@@ -256,7 +257,13 @@ class _Undo:
         if rejected:
             await self._restore(rejected, restored)
         if self._runnings:
-            await usage.save_runnings(self._tx, self._tenant_id, list(self._runnings.values()))
+            runnings = list(self._runnings.values())
+            await usage.save_runnings(self._tx, self._tenant_id, runnings)
+            await usage.save_keys(self._tx, self._tenant_id, runnings)
+        if refused or rejected:
+            events_of = [each.event for each in (*refused, *restored)]
+            changed = {(one.customer_id, one.name, one.event_time) for one in events_of}
+            await carry_forward(self._tx, self._tenant_id, self._meters, changed)
 
     async def _load(self, restored: Sequence[StoredEvent], revisions: Sequence[Revision]) -> None:
         numbers = {
@@ -317,10 +324,9 @@ class _Undo:
         await self._recount(recounted)
         hours: dict[HourKey, Hour] = {}
         for each in restored:
-            for key, aggregation, value in hours_of(each, self._meters):
-                hours.setdefault(key, Hour(aggregation)).add(value)
+            count_hours(hours, each, self._meters)
         if hours:
-            await usage.add_hours(self._tx, self._tenant_id, hours)
+            await rollups.add_hours(self._tx, self._tenant_id, hours)
 
     async def _recount(self, places: set[tuple[str, int]]) -> None:
         for place in places:

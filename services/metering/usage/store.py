@@ -1,10 +1,10 @@
-"""Running usage and usage by hour in Postgres. The callers hold the locks of the customers."""
+"""Running usage in Postgres. The callers hold the locks of the customers."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,12 +12,14 @@ from asyncpg import Record as Row
 
 from chassis.database import Connection
 from kernel.period import Period
-from metering.events.domain.decision import Hour, HourKey
+from metering.aggregates.domain.tally import Aggregation, Moment, Rule, Sighting
+from metering.aggregates.domain.tally import read_number as read_number
 from metering.events.domain.matching import UsageKey
-from metering.meters.domain import Aggregation, MeterSet
+from metering.meters.domain import MeterSet
 from metering.ratecards.domain import Entry, Pricing, Stretch, pricing_of_document
-from metering.usage.domain import Running, UsageName, text_of
-from rating.exact import Number, parse_number
+from metering.usage.domain import Running, UsageName
+
+KeyPlace = tuple[str, int, str, UUID]  # customer, number of the usage, part, key
 
 _FIGURES = (
     "u.number, u.quantity::text AS quantity, u.event_count, u.rating_state, u.asked::text AS asked,"
@@ -73,7 +75,7 @@ def make_runnings(
             price_id=key[2],
             plan_code=entry.plan_code,
             meter=entry.meter,
-            is_maximum=_is_maximum(meters, entry.meter),
+            rule=_rule(meters, entry.meter),
             dimensions=entry.dimensions,
             pricing=pricing,
             time_zone=entry.time_zone,
@@ -176,7 +178,7 @@ def running_of(row: Row, pricing: Pricing, meters: MeterSet) -> Running:
         price_id=row["price_id"],
         plan_code=row["plan_code"],
         meter=row["meter"],
-        is_maximum=_is_maximum(meters, row["meter"]),
+        rule=_rule(meters, row["meter"]),
         dimensions=tuple(sorted(json.loads(row["dimensions"]).items())),
         pricing=pricing,
         time_zone=row["time_zone"],
@@ -203,14 +205,9 @@ def _figures(row: Row) -> dict[str, Any]:
     }
 
 
-def _is_maximum(meters: MeterSet, code: str) -> bool:
+def _rule(meters: MeterSet, code: str) -> Rule:
     meter = meters.meters.get(code)
-    return meter is not None and meter.aggregation is Aggregation.MAX
-
-
-def read_number(text: str) -> Number:
-    """A stored quantity."""
-    return int(text) if text.isdigit() else parse_number(text, "quantity", signed=True)
+    return meter.rule if meter is not None else Rule(Aggregation.SUM)
 
 
 async def load_pricings(
@@ -331,82 +328,104 @@ async def save_runnings(tx: Connection, tenant_id: UUID, runnings: Sequence[Runn
     )
 
 
-async def add_hours(tx: Connection, tenant_id: UUID, hours: Mapping[HourKey, Hour]) -> None:
-    """Add what a batch counted to the hours."""
-    columns = zip(
-        *(
-            (*key, hour.aggregation.value, text_of(hour.quantity), hour.event_count)
-            for key, hour in hours.items()
-        ),
-        strict=True,
-    )
-    await tx.execute(
-        "INSERT INTO usage_hour AS h (tenant_id, customer_id, meter, hour, dimension_values,"
-        " aggregation, quantity, event_count)"
-        " SELECT $1, n.c, n.m, n.h, n.d, n.a, n.q::numeric, n.e"
-        " FROM unnest($2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::smallint[],"
-        " $7::text[], $8::bigint[]) AS n (c, m, h, d, a, q, e)"
-        " ON CONFLICT (tenant_id, customer_id, meter, hour, dimension_values) DO UPDATE SET"
-        " quantity = CASE WHEN h.aggregation = 3 THEN greatest(h.quantity, excluded.quantity)"
-        " ELSE h.quantity + excluded.quantity END,"
-        " event_count = h.event_count + excluded.event_count",
+async def find_keys(
+    tx: Connection, tenant_id: UUID, places: Collection[KeyPlace]
+) -> dict[KeyPlace, Sighting]:
+    """Those of these keys of unique counts that were met in their usage."""
+    if not places:
+        return {}
+    rows = await tx.fetch(
+        "SELECT k.customer_id, k.number, k.part, k.unique_key, k.event_count, k.last_time,"
+        " k.last_sequence, k.is_active"
+        " FROM unnest($2::text[], $3::integer[], $4::text[], $5::uuid[]) AS p (c, n, part, key)"
+        " JOIN usage_key AS k ON k.tenant_id = $1 AND k.customer_id = p.c AND k.number = p.n"
+        " AND k.part = p.part AND k.unique_key = p.key",
         tenant_id,
-        *columns,
+        *zip(*places, strict=True),
     )
+    return {
+        (row["customer_id"], row["number"], row["part"], row["unique_key"]): _sighting(row)
+        for row in rows
+    }
 
 
-async def set_hours(
-    tx: Connection, tenant_id: UUID, hours: Mapping[HourKey, tuple[Number, int]]
-) -> None:
-    """Write the figures of hours that were recounted."""
-    columns = zip(
-        *((*key, text_of(quantity), count) for key, (quantity, count) in hours.items()),
-        strict=True,
-    )
-    await tx.execute(
-        "UPDATE usage_hour AS h SET quantity = v.q::numeric, event_count = v.e"
-        " FROM unnest($2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[],"
-        " $7::bigint[]) AS v (c, m, h, d, q, e)"
-        " WHERE h.tenant_id = $1 AND h.customer_id = v.c AND h.meter = v.m AND h.hour = v.h"
-        " AND h.dimension_values = v.d",
-        tenant_id,
-        *columns,
-    )
-
-
-async def subtract_hours(tx: Connection, tenant_id: UUID, hours: Mapping[HourKey, Hour]) -> None:
-    """Take what was counted by sums off the hours again."""
-    columns = zip(
-        *((*key, text_of(hour.quantity), hour.event_count) for key, hour in hours.items()),
-        strict=True,
-    )
-    await tx.execute(
-        "UPDATE usage_hour AS h SET quantity = h.quantity - v.q::numeric,"
-        " event_count = h.event_count - v.e"
-        " FROM unnest($2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[],"
-        " $7::bigint[]) AS v (c, m, h, d, q, e)"
-        " WHERE h.tenant_id = $1 AND h.customer_id = v.c AND h.meter = v.m AND h.hour = v.h"
-        " AND h.dimension_values = v.d",
-        tenant_id,
-        *columns,
-    )
-
-
-async def list_hours(tx: Connection, tenant_id: UUID, customer_id: str) -> list[Row]:
-    """All hours of one customer that have events."""
-    return await tx.fetch(
-        "SELECT meter, hour, dimension_values, quantity::text AS quantity, event_count"
-        " FROM usage_hour WHERE tenant_id = $1 AND customer_id = $2 AND event_count > 0",
+async def list_keys(
+    tx: Connection, tenant_id: UUID, customer_id: str
+) -> dict[int, dict[tuple[str, UUID], Sighting]]:
+    """All keys of a customer's unique counts, by number of the usage."""
+    rows = await tx.fetch(
+        "SELECT number, part, unique_key, event_count, last_time, last_sequence, is_active"
+        " FROM usage_key WHERE tenant_id = $1 AND customer_id = $2 AND event_count > 0",
         tenant_id,
         customer_id,
     )
+    found: dict[int, dict[tuple[str, UUID], Sighting]] = {}
+    for row in rows:
+        found.setdefault(row["number"], {})[row["part"], row["unique_key"]] = _sighting(row)
+    return found
 
 
-def hour_of(instant: datetime) -> datetime:
-    """The hour (UTC) that an instant is in."""
-    return instant.replace(minute=0, second=0, microsecond=0)
+async def save_keys(tx: Connection, tenant_id: UUID, runnings: Iterable[Running]) -> None:
+    """Write back the keys that changed; those of usage that was recounted are written anew."""
+    rows = []
+    recounted: list[tuple[str, int]] = []
+    for running in runnings:
+        counter = running.counter
+        if counter is None or counter.rule.aggregation is not Aggregation.UNIQUE_COUNT:
+            continue
+        if counter.is_recounted:
+            recounted.append((running.customer_id, running.number))
+        for part, key in counter.changed:
+            sighting = counter.sightings[part, key]
+            rows.append(
+                (
+                    running.customer_id,
+                    running.number,
+                    part,
+                    key,
+                    sighting.event_count,
+                    *sighting.last,
+                    sighting.is_active,
+                )
+            )
+    if recounted:
+        await tx.execute(
+            "DELETE FROM usage_key AS k USING unnest($2::text[], $3::integer[]) AS v (c, n)"
+            " WHERE k.tenant_id = $1 AND k.customer_id = v.c AND k.number = v.n",
+            tenant_id,
+            *zip(*recounted, strict=True),
+        )
+    if rows:
+        await tx.execute(
+            "INSERT INTO usage_key (tenant_id, customer_id, number, part, unique_key,"
+            " event_count, last_time, last_sequence, is_active)"
+            " SELECT $1, n.* FROM unnest($2::text[], $3::integer[], $4::text[], $5::uuid[],"
+            " $6::bigint[], $7::bigint[], $8::bigint[], $9::boolean[]) AS n"
+            " ON CONFLICT (tenant_id, customer_id, number, part, unique_key) DO UPDATE SET"
+            " event_count = excluded.event_count, last_time = excluded.last_time,"
+            " last_sequence = excluded.last_sequence, is_active = excluded.is_active",
+            tenant_id,
+            *zip(*rows, strict=True),
+        )
 
 
-def next_hour(hour: datetime) -> datetime:
-    """The hour after it."""
-    return hour + timedelta(hours=1)
+async def list_later(
+    tx: Connection, tenant_id: UUID, customer_id: str, meter: str, instant: datetime
+) -> list[Row]:
+    """Stored rows of one meter that begin after an instant, with the documents of their prices."""
+    return await tx.fetch(
+        f"SELECT {_FIGURES}, {_IDENTITY}, p.document FROM usage AS u"
+        " JOIN pricing AS p ON p.tenant_id = u.tenant_id AND p.pricing_id = u.pricing_id"
+        " WHERE u.tenant_id = $1 AND u.customer_id = $2 AND u.meter = $3 AND u.start_time > $4"
+        " ORDER BY u.number",
+        tenant_id,
+        customer_id,
+        meter,
+        instant,
+    )
+
+
+def _sighting(row: Row) -> Sighting:
+    return Sighting(
+        row["event_count"], Moment(row["last_time"], row["last_sequence"]), row["is_active"]
+    )

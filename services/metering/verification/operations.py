@@ -10,20 +10,23 @@ from uuid import UUID
 from chassis.database import Connection, Database
 from chassis.paging import Page
 from chassis.wire import parse_uuid
+from metering.aggregates.domain.carrying import Past, before_of
+from metering.aggregates.domain.counting import PartKey
+from metering.aggregates.domain.tally import Moment, Sighting, Tally, read_number
 from metering.charging.domain import batch_of, charge_of, receipt_of_charge
 from metering.corrections import store as corrections
 from metering.events import store as events
-from metering.events.domain.decision import HourKey
+from metering.events.domain.decision import Hour, HourKey
 from metering.events.domain.event import EventState, StoredEvent
-from metering.meters.domain import Aggregation, MeterSet
+from metering.meters.domain import MeterSet
 from metering.meters.operations import Meters
 from metering.ratecards.domain import pricing_of_document
+from metering.rollups import store as rollups
 from metering.settlement.domain import Chargeable, debits_of
 from metering.settlement.operations import load_chargeables
 from metering.usage import store as usage
 from metering.usage.domain import Running, text_of
-from metering.usage.operations import hours_of
-from rating.exact import Number
+from metering.usage.operations import count_again, count_hours, read_all
 
 EVENTS_PER_READ = 5_000
 BEGINNING = str(UUID(int=0))
@@ -149,9 +152,10 @@ class _Recount:
         self._meters = meters
         self._stored: dict[int, Running] = {}
         self._derived: dict[int, Running] = {}
-        self._ordered: dict[int, list[tuple[int, Number, Mapping[str, str], datetime]]] = {}
+        self._ordered: dict[int, list[StoredEvent]] = {}
         self._asked: dict[int, tuple[int, int]] = {}
-        self._hours: dict[HourKey, tuple[Number, int]] = {}
+        self._hours: dict[HourKey, Hour] = {}
+        self._carried: dict[str, list[StoredEvent]] = {}
 
     async def run(self, tx: Connection, tenant_id: UUID) -> None:
         for row in await usage.list_of_customer(tx, tenant_id, self.customer_id):
@@ -173,8 +177,9 @@ class _Recount:
         for revision in await corrections.list_of_customer(tx, tenant_id, self.customer_id):
             for refund in revision.refunds:
                 self._ask(refund.number, -refund.atoms, -refund.shortfall)
-        self._compare_usage()
+        self._compare_usage(await usage.list_keys(tx, tenant_id, self.customer_id))
         await self._compare_hours(tx, tenant_id)
+        await self._compare_hour_keys(tx, tenant_id)
 
     def _count(self, each: StoredEvent) -> None:
         self.events += 1
@@ -185,10 +190,9 @@ class _Recount:
         if each.state is not EventState.ACCEPTED:
             return
         event = each.event
-        for key, aggregation, value in hours_of(each, self._meters):
-            quantity, count = self._hours.get(key, (0, 0))
-            grown = max(quantity, value) if aggregation is Aggregation.MAX else quantity + value
-            self._hours[key] = (grown, count + 1)
+        count_hours(self._hours, each, self._meters)
+        for code in self._meters.carried.get(event.name, ()):
+            self._carried.setdefault(code, []).append(each)
         for line in each.lines:
             derived = self._derived.get(line.number)
             if derived is None:
@@ -198,25 +202,21 @@ class _Recount:
                 period = derived.stretch.period
                 told = f"{period.start.isoformat()} to {period.end.isoformat()}"
                 self._differ(f"period of event {event.event_id}", told, str(event.event_time))
-            value = self._meters.meters[derived.meter].value(event.properties, "event")
             if derived.is_additive:
-                derived.recount(value, event.properties, event.event_time)
+                count_again(derived, each, self._meters)
             else:
-                self._ordered.setdefault(line.number, []).append(
-                    (each.sequence, value, event.properties, event.event_time)
-                )
+                self._ordered.setdefault(line.number, []).append(each)
 
     def _ask(self, number: int, atoms: int, short: int) -> None:
         asked, shortfall = self._asked.get(number, (0, 0))
         self._asked[number] = (asked + atoms, shortfall + short)
 
-    def _compare_usage(self) -> None:
+    def _compare_usage(self, keys: Mapping[int, Mapping[PartKey, Sighting]]) -> None:
         for number, derived in self._derived.items():
+            self._open(derived)
             # Some prices look at the order of events; the one they were decided in counts.
-            for _, value, properties, time in sorted(
-                self._ordered.get(number, []), key=lambda part: part[0]
-            ):
-                derived.recount(value, properties, time)
+            for each in sorted(self._ordered.get(number, []), key=lambda one: one.sequence):
+                count_again(derived, each, self._meters)
             asked, shortfall = self._asked.get(number, (0, 0))
             derived.settle(asked - derived.asked, shortfall - derived.shortfall)
             stored = self._stored[number]
@@ -225,30 +225,74 @@ class _Recount:
                 was, should = getattr(stored, figure), getattr(derived, figure)
                 if was != should:
                     self._differ(f"{figure} of {name}", str(was), str(should))
-            if stored.state() != derived.state():
+            if stored.state() != derived.state() or _counted(stored) != _counted(derived):
                 self._differ(
                     f"rating state of {name}",
                     stored.state_document() or "",
                     derived.state_document() or "",
                 )
+            sightings = {} if derived.counter is None else derived.counter.sightings
+            if keys.get(number, {}) != sightings:
+                self._differ(f"keys of {name}", str(len(keys.get(number, {}))), str(len(sightings)))
+
+    def _open(self, derived: Running) -> None:
+        """What the usage must have begun with, from all events before it."""
+        if not derived.rule.carries:
+            return
+        start = derived.stretch.in_force.start
+        past = [
+            each for each in self._carried.get(derived.meter, []) if each.event.event_time < start
+        ]
+        before = before_of(derived, Past(readings=read_all(derived.meter, past, self._meters)))
+        derived.open_with(before.openings)
+        assert derived.counter is not None
+        derived.counter.know({}, before.active)
 
     async def _compare_hours(self, tx: Connection, tenant_id: UUID) -> None:
         stored = {
-            (self.customer_id, row["meter"], row["hour"], row["dimension_values"]): (
-                usage.read_number(row["quantity"]),
+            (self.customer_id, row["meter"], row["hour"], row["dimension_values"]): Tally(
                 row["event_count"],
+                read_number(row["quantity"]),
+                read_number(row["leverage"]),
+                Moment(row["last_time"], row["last_sequence"]),
             )
-            for row in await usage.list_hours(tx, tenant_id, self.customer_id)
+            for row in await rollups.list_hours(tx, tenant_id, self.customer_id)
         }
+        nothing = Tally()
         for key in sorted(stored.keys() | self._hours.keys()):
-            was, should = stored.get(key, (0, 0)), self._hours.get(key, (0, 0))
+            was = stored.get(key, nothing)
+            should = self._hours[key].tally if key in self._hours else nothing
             if was != should:
                 _, meter, hour, values = key
-                self._differ(
-                    f"hour {hour.isoformat()} of {meter} {values}",
-                    f"{text_of(was[0])} in {was[1]} events",
-                    f"{text_of(should[0])} in {should[1]} events",
-                )
+                self._differ(f"hour {hour.isoformat()} of {meter} {values}", _told(was, should),
+                             _told(should, was))  # fmt: skip
+
+    async def _compare_hour_keys(self, tx: Connection, tenant_id: UUID) -> None:
+        stored: dict[HourKey, dict[UUID, Sighting]] = {}
+        for row in await rollups.list_hour_keys(tx, tenant_id, self.customer_id):
+            key = (self.customer_id, row["meter"], row["hour"], row["dimension_values"])
+            stored.setdefault(key, {})[row["unique_key"]] = rollups.sighting_of(row)
+        derived = {key: hour.keys for key, hour in self._hours.items() if hour.keys}
+        for key in sorted(stored.keys() | derived.keys()):
+            was, should = stored.get(key, {}), derived.get(key, {})
+            if was != should:
+                _, meter, hour, values = key
+                figure = f"keys of {meter} {values} in the hour {hour.isoformat()}"
+                self._differ(figure, str(len(was)), str(len(should)))
 
     def _differ(self, figure: str, stored: str, derived: str) -> None:
         self.disagreements.append(Disagreement(self.customer_id, figure, stored, derived))
+
+
+def _counted(running: Running) -> object:
+    counter = running.counter
+    if counter is None:
+        return None
+    return counter.parts, {part: opening.tally for part, opening in counter.openings.items()}
+
+
+def _told(tally: Tally, other: Tally) -> str:
+    told = f"{text_of(tally.total)} in {tally.event_count} events"
+    if (tally.leverage, tally.last) == (other.leverage, other.last):
+        return told
+    return f"{told}, weighing {text_of(tally.leverage)}, the last at {tally.last.microseconds}"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kernel.money import round_to_atoms
 from kernel.period import Period
+from metering.aggregates.domain.tally import Aggregation, Rule
 from metering.ratecards.domain import Stretch, pricing_of_document
 from metering.usage.domain import Running
 from rating import State, cost
@@ -48,7 +49,9 @@ MATRIX = {
 PRICES = [FALLING, RISING, VOLUME, MATRIX]
 
 
-def running(document: dict[str, object], *, is_maximum: bool = False) -> Running:
+def running(
+    document: dict[str, object], rule: Rule = Rule(Aggregation.SUM)  # noqa: B008
+) -> Running:
     text = json.dumps(document)
     return Running(
         number=1,
@@ -57,7 +60,7 @@ def running(document: dict[str, object], *, is_maximum: bool = False) -> Running
         price_id="price",
         plan_code="plan",
         meter="tokens",
-        is_maximum=is_maximum,
+        rule=rule,
         dimensions=(),
         pricing=pricing_of_document(text, UUID(int=1)),
         stretch=Stretch(MONTH, MONTH),
@@ -124,7 +127,7 @@ def test_a_recount_ends_where_counting_did(batch: list[tuple[int, str, bool]]) -
 
 
 def test_the_greatest_value_counts_only_as_far_as_it_grows() -> None:
-    usage = running({"asset": "USD", "unit": {"unit_price": "1"}}, is_maximum=True)
+    usage = running({"asset": "USD", "unit": {"unit_price": "1"}}, Rule(Aggregation.MAX))
     added = [usage.add(value, {}, MONTH.start) for value in (3, 2, 7)]
     assert added == [(3, 3_000_000_000), (0, 0), (4, 4_000_000_000)]
     assert usage.quantity == 7

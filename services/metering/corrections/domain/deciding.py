@@ -27,7 +27,7 @@ from metering.events.domain.decision import (
 )
 from metering.events.domain.event import StoredEvent, StoredLine
 from metering.events.domain.matching import Match, PricedMeasure, UsageKey
-from metering.usage.domain import Running, text_of
+from metering.usage.domain import Running, read, text_of
 from rating.exact import parse_number
 
 Place = tuple[str, int]  # customer, number of its usage
@@ -143,7 +143,7 @@ class Deciding:
         if draft.match is not None:
             for measure in draft.match.priced:
                 self._add(draft, draft.match, measure)
-            self._add_hours(draft.match)
+            self._add_hours(draft.match, draft.history.origin.sequence)
         self._settle(draft, [p for p in draft.places if p not in self.recounted])
 
     def settle_recounted(self) -> list[Draft]:
@@ -182,12 +182,13 @@ class Deciding:
         self._by_key[measure.key] = self.runnings[customer_id, number] = running
         return running
 
-    def _add_hours(self, match: Match) -> None:
+    def _add_hours(self, match: Match, sequence: int) -> None:
         event = match.event
         hour = event.event_time.replace(minute=0, second=0, microsecond=0)
         for meter, value in match.measures:
             key = (event.customer_id, meter.code, hour, meter.dimension_values(event.properties))
-            self.hours.setdefault(key, Hour(meter.aggregation)).add(value)
+            reading = read(value, event.properties, event.event_time, meter, sequence)
+            self.hours.setdefault(key, Hour(meter.aggregation)).read(reading)
 
     def _settle(self, draft: Draft, places: Iterable[Place]) -> None:
         """Ask for what its usages cost more, or no longer for what they cost less.

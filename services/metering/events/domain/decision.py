@@ -10,6 +10,15 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from metering.aggregates.domain.counting import Reading
+from metering.aggregates.domain.tally import (
+    NEVER_SEEN,
+    SUMS,
+    Aggregation,
+    Sighting,
+    Tally,
+    seen,
+)
 from metering.charging.domain import receipt_of
 from metering.events.domain.event import (
     AuthorizationMismatch,
@@ -22,9 +31,8 @@ from metering.gate.domain.authorization import (
     AuthorizationEnded,
     AuthorizationState,
 )
-from metering.meters.domain import Aggregation
 from metering.ratecards.domain import Entry
-from metering.usage.domain import Running, text_of
+from metering.usage.domain import Running, read, text_of
 from rating.exact import Number
 
 HourKey = tuple[str, str, datetime, str]  # customer, meter, hour, dimension values
@@ -54,19 +62,24 @@ class Record(NamedTuple):
 class Hour:
     """What a batch adds to one hour of usage."""
 
-    __slots__ = ("aggregation", "event_count", "quantity")
+    __slots__ = ("aggregation", "keys", "tally")
 
     def __init__(self, aggregation: Aggregation) -> None:
         self.aggregation = aggregation
-        self.quantity: Number = 0
-        self.event_count = 0
+        self.tally = Tally()
+        self.keys: dict[UUID, Sighting] = {}
 
     def add(self, value: Number) -> None:
-        self.event_count += 1
-        if self.aggregation is Aggregation.MAX:
-            self.quantity = max(self.quantity, value)
-        else:
-            self.quantity += value
+        """One event of a meter that counts or sums."""
+        self.tally.event_count += 1
+        self.tally.total += value
+
+    def read(self, reading: Reading) -> None:
+        """One event of any meter."""
+        self.tally.add(self.aggregation, reading.value, reading.moment)
+        if reading.key is not None:
+            earlier = self.keys.get(reading.key, NEVER_SEEN)
+            self.keys[reading.key] = seen(earlier, reading.is_added, reading.moment)
 
 
 class Batch:
@@ -95,25 +108,38 @@ class Batch:
         event = match.event
         sequence = self._sequences[event.customer_id] + 1
         self._sequences[event.customer_id] = sequence
-        lines = [self._line(event, measure) for measure in match.priced]
+        lines = [self._line(event, measure, sequence) for measure in match.priced]
         hour = event.event_time.replace(minute=0, second=0, microsecond=0)
         for meter, value in match.measures:
             key = (event.customer_id, meter.code, hour, meter.dimension_values(event.properties))
             counted = self.hours.get(key)
             if counted is None:
                 counted = self.hours[key] = Hour(meter.aggregation)
-            counted.add(value)
+            if meter.aggregation in SUMS:
+                counted.add(value)
+            else:
+                counted.read(read(value, event.properties, event.event_time, meter, sequence))
         receipt_id = receipt_of(self.batch_id, index)
         is_charged = authorization is not None and bool(authorization.holds)
         for line in lines:
             is_charged = is_charged or line.atoms > 0
         self.records.append(Record(receipt_id, match, sequence, lines, authorization, is_charged))
 
-    def _line(self, event: Event, measure: PricedMeasure) -> Line:
+    def running_of(self, customer_id: str, measure: PricedMeasure) -> Running:
+        """The running usage that a measure is counted in, begun where there is none."""
         running = self.runnings.get(measure.key)
         if running is None:
-            running = self.runnings[measure.key] = self._begin(event.customer_id, measure)
-        quantity, atoms = running.add(measure.value, event.properties, event.event_time)
+            running = self.runnings[measure.key] = self._begin(customer_id, measure)
+        return running
+
+    def _line(self, event: Event, measure: PricedMeasure, sequence: int) -> Line:
+        running = self.running_of(event.customer_id, measure)
+        if running.counter is None:
+            quantity, atoms = running.add(measure.value, event.properties, event.event_time)
+        else:
+            quantity, atoms = running.add(
+                measure.value, event.properties, event.event_time, measure.meter, sequence
+            )
         return Line(running, text_of(quantity), atoms)
 
     def _begin(self, customer_id: str, measure: PricedMeasure) -> Running:
@@ -133,7 +159,7 @@ def begin_running(number: int, customer_id: str, measure: PricedMeasure, scale: 
         price_id=entry.price_id,
         plan_code=entry.plan_code,
         meter=entry.meter,
-        is_maximum=measure.meter.aggregation is Aggregation.MAX,
+        rule=measure.meter.rule,
         dimensions=entry.dimensions,
         pricing=entry.pricing,
         stretch=measure.stretch,

@@ -64,9 +64,11 @@ def match_event(
     measures: list[Measure] = []
     priced: list[PricedMeasure] = []
     for meter in reading:
-        if meter.filters and not meter.counts(event.properties):
+        if meter.is_selective and not meter.reads(event.properties, event.event_time, field):
             continue
         value = meter.value(event.properties, field)
+        if meter.dimensions:
+            meter.check_dimensions(event.properties, field)
         measures.append(Measure(meter, value))
         for entry in card.entries.get(meter.code, ()):
             if entry.applies(event.properties, event.event_time):

@@ -19,7 +19,7 @@ from metering.events.domain.matching import (
     price_measure,
 )
 from metering.gate.domain.authorization import Reservation
-from metering.meters.domain import Aggregation, MeterSet
+from metering.meters.domain import MeterSet
 from metering.ratecards.domain import RateCard
 from metering.usage.domain import Running, text_of
 from rating.exact import Number
@@ -76,7 +76,7 @@ def measure_estimate(
     """
     priced = []
     for meter in meters.counting.get(estimate.name, ()):
-        if meter.filters and not meter.counts(estimate.properties):
+        if meter.is_selective and not meter.reads(estimate.properties, now, place):
             continue
         value = meter.value(estimate.properties, place)
         for entry in card.entries.get(meter.code, ()):
@@ -88,7 +88,7 @@ def measure_estimate(
 
 def is_marginal(measure: PricedMeasure) -> bool:
     """Whether what it costs depends on what was used before."""
-    return not measure.entry.pricing.is_linear or measure.meter.aggregation is Aggregation.MAX
+    return not measure.entry.pricing.is_linear or not measure.meter.is_simple
 
 
 class Margins:
@@ -137,8 +137,8 @@ class Margins:
             running = begin_running(0, customer_id, measure, scale)
             self._runnings[key] = running
         quantity, held = self._reserved.get(key, (0, 0))
-        atoms = running.margin(measure.value, properties, now, quantity, held)
-        if not running.is_plain or running.is_maximum:
+        atoms = running.margin(measure.value, properties, now, quantity, held, measure.meter)
+        if not running.is_plain or not running.adds_up:
             return PricedEstimate(measure, asset, running.scale, atoms, None)
         self._reserved[key] = (quantity + measure.value, held + atoms)
         reservation = Reservation(key[1], key[2], key[3], text_of(measure.value), atoms)

@@ -1,0 +1,1 @@
+"""Tallies of events, and the counting of one running usage."""

@@ -1,0 +1,1 @@
+"""CEL, parsed by its library and evaluated in exact numbers."""

@@ -1,0 +1,1 @@
+"""Previews: what a meter would have counted in events that are stored."""

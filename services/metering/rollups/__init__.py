@@ -1,0 +1,1 @@
+"""Rollups: usage by hour, which queries and levels are read from."""
