@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from chassis.wire import parse_text, parse_time, render_time
-from invoicing.catalog.wire import document_of
+from invoicing.catalog.wire import document_of, render_pricing
 from invoicing.collection.domain import DunningState
 from invoicing.invoices.domain.charge import Charge
 from invoicing.invoices.domain.document import Draft, InvoiceKind, InvoiceState
@@ -205,6 +205,11 @@ def render_period_key(charge: Charge) -> usage_pb2.PeriodKey:
         subscription_item_id=str(charge.item.subscription_item_id),
         price_id=str(charge.item.price.price_id),
         period=render_interval(charge.full),
+        meter=charge.item.price.meter,
+        dimensions=charge.item.price.dimensions,
+        in_force=render_interval(charge.service),
+        time_zone=charge.subscription.time_zone,
+        pricing=render_pricing(charge.item.price),
     )
 
 

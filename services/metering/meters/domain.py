@@ -184,12 +184,14 @@ class Meter:
     # What the hot path asks of it, worked out once.
     rule: Rule = field(init=False, compare=False, repr=False)
     is_simple: bool = field(init=False, compare=False, repr=False)
+    is_additive_by_hour: bool = field(init=False, compare=False, repr=False)
     is_selective: bool = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         rule = Rule(self.aggregation, self.carries, self.rounding)
         object.__setattr__(self, "rule", rule)
         object.__setattr__(self, "is_simple", rule.is_simple)
+        object.__setattr__(self, "is_additive_by_hour", rule.is_additive_by_hour)
         selective = (
             self.filters
             or self.filter_expression

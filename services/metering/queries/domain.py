@@ -35,6 +35,18 @@ class Cut(NamedTuple):
     raw: list[Period]  # stretches of the interval that lie in broken hours
 
 
+class Question(NamedTuple):
+    """What is asked about usage."""
+
+    customer_ids: list[str]  # empty: all
+    meters: list[str]  # empty: all
+    interval: Period
+    window: Window
+    time_zone: str
+    zone: ZoneInfo
+    group_by: list[str]
+
+
 def cut(interval: Period, window: Window, zone: ZoneInfo) -> Cut:
     """Find the hours that the interval's ends or a window's boundary divide.
 
@@ -67,6 +79,17 @@ def window_at(start: datetime, window: Window, zone: ZoneInfo, interval: Period)
         unit = Unit.DAY if window is Window.DAY else Unit.MONTH
         end = boundary(start, Every(1, unit), 1, zone)
     return Period(max(start, interval.start), min(end, interval.end))
+
+
+def begin_of(start: datetime, window: Window, zone: ZoneInfo) -> datetime:
+    """The beginning of the whole window that a part of it begins at."""
+    if window is Window.WHOLE:
+        return start
+    if window is Window.HOUR:
+        return _floor(start) - _offset(start, zone) % HOUR
+    local = start.astimezone(zone)
+    midnight = datetime(local.year, local.month, 1 if window is Window.MONTH else local.day)
+    return midnight.replace(tzinfo=zone).astimezone(UTC)
 
 
 def windows_of(interval: Period, window: Window, zone: ZoneInfo) -> list[Period]:

@@ -11,29 +11,30 @@ from zoneinfo import ZoneInfo
 from chassis.database import Connection
 from kernel.period import Period
 from metering.events import store as events
+from metering.events.domain.decision import INVOICE_SCALE
 from metering.events.domain.event import StoredEvent
 from metering.events.domain.matching import UsageKey
+from metering.levels.operations import level_meters, list_level_rows, merge
 from metering.meters.domain import Aggregation, MeterSet
 from metering.queries import store as queries
-from metering.queries.domain import Cut, Window, cut, window_at
-from metering.ratecards.domain import Pricing, pricing_of_document, window_name
+from metering.queries.domain import Cut, cut, window_at
+from metering.queries.domain import Question as Question
+from metering.ratecards.domain import Pricing, Stretch, pricing_of_document, window_name
 from metering.usage import store
 from metering.usage.domain import Running
-from metering.usage.operations import count_again, hours_of, know_all
+from metering.usage.operations import begin, count_again, hours_of, know_all
 from rating.exact import Number
 from rating.price import Accumulate, Matrix, Percentage
 
 
-class Question(NamedTuple):
-    """What is asked about usage."""
+class QuietPrice(NamedTuple):
+    """What is to be known of a price in whose period nothing happened."""
 
-    customer_ids: list[str]  # empty: all
-    meters: list[str]  # empty: all
-    interval: Period
-    window: Window
+    meter: str
+    dimensions: tuple[tuple[str, str], ...]
+    in_force: Period
     time_zone: str
-    zone: ZoneInfo
-    group_by: list[str]
+    pricing: Pricing
 
 
 class PeriodKey(NamedTuple):
@@ -43,6 +44,7 @@ class PeriodKey(NamedTuple):
     subscription_item_id: str
     price_id: str
     period: Period
+    quiet: QuietPrice | None = None
 
     @property
     def usage_key(self) -> UsageKey:
@@ -72,9 +74,31 @@ async def query(
     question: Question,
     after: tuple[str, ...],
     size: int,
+    now: datetime,
 ) -> list[queries.UsageRow]:
     """One page of figures by customer, meter, window and group; live to the last event."""
     parts = cut(question.interval, question.window, question.zone)
+    levels = level_meters(meters, question)
+    if levels:
+        page = await list_level_rows(tx, tenant_id, meters, question, parts, after, size, now)
+        left = sorted(set(question.meters or meters.meters) - {meter.code for meter in levels})
+        if not left:
+            return page
+        question = question._replace(meters=left)
+        return merge(await _sums(tx, tenant_id, meters, question, parts, after, size), page, size)
+    return await _sums(tx, tenant_id, meters, question, parts, after, size)
+
+
+async def _sums(
+    tx: Connection,
+    tenant_id: UUID,
+    meters: MeterSet,
+    question: Question,
+    parts: Cut,
+    after: tuple[str, ...],
+    size: int,
+) -> list[queries.UsageRow]:
+    """Figures of meters whose hours add up."""
     raw = await _count_raw(tx, tenant_id, meters, question, parts)
     return await queries.list_rows(
         tx,
@@ -138,10 +162,10 @@ async def list_period_usage(
     }
     pending = await _count_pending(tx, tenant_id, {key.customer_id for key in keys})
     usages = []
-    for key in wanted:
+    for asked, key in zip(keys, wanted, strict=True):
         place = numbers.get(key)
         if place is None:
-            usages.append(PeriodUsage(None, None, 0))
+            usages.append(await _carried_usage(tx, tenant_id, meters, asked))
             continue
         row = rows[place]
         pricing = pricing_of_document(row["document"], row["pricing_id"])
@@ -151,6 +175,36 @@ async def list_period_usage(
             events_of = await _list_priced(tx, tenant_id, meters, running)
         usages.append(PeriodUsage(running, events_of, pending.get(place, 0)))
     return usages
+
+
+async def _carried_usage(
+    tx: Connection, tenant_id: UUID, meters: MeterSet, key: PeriodKey
+) -> PeriodUsage:
+    """The usage of a period in which nothing happened: what was carried into it."""
+    quiet = key.quiet
+    meter = meters.meters.get(quiet.meter) if quiet is not None else None
+    if quiet is None or meter is None or not meter.carries:
+        return PeriodUsage(None, None, 0)
+    running = Running(
+        number=0,
+        customer_id=key.customer_id,
+        subscription_item_id=key.subscription_item_id,
+        price_id=key.price_id,
+        plan_code="",
+        meter=meter.code,
+        rule=meter.rule,
+        dimensions=quiet.dimensions,
+        pricing=quiet.pricing,
+        stretch=Stretch(key.period, quiet.in_force),
+        time_zone=quiet.time_zone,
+        from_wallet=False,
+        scale=INVOICE_SCALE,
+    )
+    await begin(tx, tenant_id, meters, running)
+    events_of = None
+    if not quiet.pricing.is_plain:
+        events_of = await _list_priced(tx, tenant_id, meters, running)
+    return PeriodUsage(running, events_of, 0)
 
 
 async def _count_pending(

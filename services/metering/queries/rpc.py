@@ -33,7 +33,9 @@ class UsageService:
         page = parse_page(request.page_size, request.page_token, key_parts=4)
         async with self._database.transaction(call.tenant_id) as tx:
             meters = await self._meters.current(tx, call.tenant_id)
-            rows = await query(tx, call.tenant_id, meters, question, page.after, page.size + 1)
+            rows = await query(
+                tx, call.tenant_id, meters, question, page.after, page.size + 1, call.now
+            )
         shown = rows[: page.size]
         token = next_token(*shown[-1].key) if len(rows) > page.size else ""
         return usage_pb2.QueryUsageResponse(

@@ -14,8 +14,9 @@ from metering.events.wire import ID_MAX
 from metering.meters.domain import DIMENSIONS_MAX
 from metering.meters.wire import PROPERTY_NAME_MAX, parse_code
 from metering.queries.domain import Window
-from metering.queries.operations import PeriodKey, PeriodUsage, Question, window_of
+from metering.queries.operations import PeriodKey, PeriodUsage, Question, QuietPrice, window_of
 from metering.queries.store import UsageRow
+from metering.ratecards.wire import pricing_of_message
 from metering.usage.domain import text_of
 from tollgate.metering.v1 import usage_pb2
 from tollgate.type.v1 import amount_pb2, price_pb2
@@ -83,9 +84,30 @@ def parse_period_keys(request: usage_pb2.GetPeriodUsageRequest) -> list[PeriodKe
                 parse_text(key.subscription_item_id, f"{field}.subscription_item_id"),
                 parse_text(key.price_id, f"{field}.price_id"),
                 parse_interval(key.period, f"{field}.period"),
+                _parse_quiet(key, field),
             )
         )
     return keys
+
+
+def _parse_quiet(key: usage_pb2.PeriodKey, field: str) -> QuietPrice | None:
+    """What is to be known of a price in whose period nothing happened."""
+    if not key.meter or not key.HasField("pricing"):
+        return None
+    time_zone = key.time_zone or "UTC"
+    parse_zone(time_zone)
+    in_force = key.in_force if key.HasField("in_force") else key.period
+    try:
+        pricing = pricing_of_message(key.pricing.SerializeToString(deterministic=True))
+    except InvalidValue as error:
+        raise error.inside(field) from None
+    return QuietPrice(
+        parse_code(key.meter, f"{field}.meter"),
+        tuple(sorted(key.dimensions.items())),
+        parse_interval(in_force, f"{field}.in_force"),
+        time_zone,
+        pricing,
+    )
 
 
 def render_rows(rows: Sequence[UsageRow], question: Question) -> list[usage_pb2.UsageRow]:

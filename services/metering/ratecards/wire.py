@@ -57,7 +57,7 @@ def _parse_entry(message: catalog_pb2.RateCardEntry) -> Entry:
         plan_code=message.plan_code,
         meter=message.meter,
         dimensions=tuple(sorted(message.dimensions.items())),
-        pricing=_pricing_of_message(message.pricing.SerializeToString(deterministic=True)),
+        pricing=pricing_of_message(message.pricing.SerializeToString(deterministic=True)),
         from_wallet=message.settlement == catalog_pb2.SETTLEMENT_WALLET,
         anchor=parse_time(message, "anchor_time"),
         every=Every(message.interval.count or 1, _UNITS[message.interval.unit]),
@@ -69,7 +69,8 @@ def _parse_entry(message: catalog_pb2.RateCardEntry) -> Entry:
 
 
 @lru_cache(maxsize=PRICINGS_MAX)
-def _pricing_of_message(content: bytes) -> Pricing:
+def pricing_of_message(content: bytes) -> Pricing:
+    """A price from its serialized message. Raises InvalidValue."""
     message = price_pb2.Price.FromString(content)
     document = MessageToDict(message, preserving_proto_field_name=True)
     price = parse_price(document, "pricing")

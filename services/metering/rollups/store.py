@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from asyncpg import Record as Row
 
 from chassis.database import Connection
+from kernel.period import Period
 from metering.aggregates.domain.carrying import Group, SeenKey
 from metering.aggregates.domain.tally import (
     SUMS,
@@ -268,6 +269,72 @@ async def list_keys_before(
         )
         for row in rows
     ]
+
+
+async def list_tallies(
+    tx: Connection, tenant_id: UUID, customer_id: str, meter: str, hours: Period
+) -> list[tuple[dict[str, str], datetime, Tally]]:
+    """What a meter counted in each of some hours: dimension values, hour, figures."""
+    rows = await tx.fetch(
+        "SELECT hour, dimension_values, quantity::text AS quantity, event_count,"
+        " leverage::text AS leverage, last_time, last_sequence FROM usage_hour"
+        " WHERE tenant_id = $1 AND customer_id = $2 AND meter = $3 AND hour >= $4 AND hour < $5"
+        " AND event_count > 0",
+        tenant_id,
+        customer_id,
+        meter,
+        hours.start,
+        hours.end,
+    )
+    return [(json.loads(row["dimension_values"]), row["hour"], tally_of(row)) for row in rows]
+
+
+async def list_sightings(
+    tx: Connection, tenant_id: UUID, customer_id: str, meter: str, hours: Period
+) -> list[tuple[dict[str, str], datetime, UUID, Sighting]]:
+    """The keys of a unique count in each of some hours."""
+    rows = await tx.fetch(
+        "SELECT hour, dimension_values, unique_key, event_count, last_time, last_sequence,"
+        " is_active FROM usage_hour_key"
+        " WHERE tenant_id = $1 AND customer_id = $2 AND meter = $3 AND hour >= $4 AND hour < $5"
+        " AND event_count > 0",
+        tenant_id,
+        customer_id,
+        meter,
+        hours.start,
+        hours.end,
+    )
+    return [
+        (json.loads(row["dimension_values"]), row["hour"], row["unique_key"], sighting_of(row))
+        for row in rows
+    ]
+
+
+async def list_customers(
+    tx: Connection, tenant_id: UUID, meters: Sequence[str], after: str, count_max: int
+) -> list[str]:
+    """Customers with usage of any of these meters, by id."""
+    rows = await tx.fetch(
+        "SELECT c.customer_id FROM customer AS c WHERE c.tenant_id = $1 AND c.customer_id > $2"
+        " AND EXISTS (SELECT FROM usage_hour AS h WHERE h.tenant_id = $1"
+        " AND h.customer_id = c.customer_id AND h.meter = ANY($3))"
+        " ORDER BY c.customer_id LIMIT $4",
+        tenant_id,
+        after,
+        list(meters),
+        count_max,
+    )
+    return [row["customer_id"] for row in rows]
+
+
+def tally_of(row: Row) -> Tally:
+    """Stored figures of an hour."""
+    return Tally(
+        row["event_count"],
+        read_number(row["quantity"]),
+        read_number(row["leverage"]),
+        Moment(row["last_time"], row["last_sequence"]),
+    )
 
 
 def sighting_of(row: Row) -> Sighting:

@@ -12,7 +12,7 @@ from chassis.paging import Page
 from chassis.wire import parse_uuid
 from metering.aggregates.domain.carrying import Past, before_of
 from metering.aggregates.domain.counting import PartKey
-from metering.aggregates.domain.tally import Moment, Sighting, Tally, read_number
+from metering.aggregates.domain.tally import Sighting, Tally
 from metering.charging.domain import batch_of, charge_of, receipt_of_charge
 from metering.corrections import store as corrections
 from metering.events import store as events
@@ -250,12 +250,12 @@ class _Recount:
 
     async def _compare_hours(self, tx: Connection, tenant_id: UUID) -> None:
         stored = {
-            (self.customer_id, row["meter"], row["hour"], row["dimension_values"]): Tally(
-                row["event_count"],
-                read_number(row["quantity"]),
-                read_number(row["leverage"]),
-                Moment(row["last_time"], row["last_sequence"]),
-            )
+            (
+                self.customer_id,
+                row["meter"],
+                row["hour"],
+                row["dimension_values"],
+            ): rollups.tally_of(row)
             for row in await rollups.list_hours(tx, tenant_id, self.customer_id)
         }
         nothing = Tally()

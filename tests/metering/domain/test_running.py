@@ -50,7 +50,8 @@ PRICES = [FALLING, RISING, VOLUME, MATRIX]
 
 
 def running(
-    document: dict[str, object], rule: Rule = Rule(Aggregation.SUM)  # noqa: B008
+    document: dict[str, object],
+    rule: Rule = Rule(Aggregation.SUM),  # noqa: B008
 ) -> Running:
     text = json.dumps(document)
     return Running(

@@ -77,6 +77,15 @@ class Rule(NamedTuple):
         )
 
     @property
+    def is_additive_by_hour(self) -> bool:
+        """Whether the figure of any stretch of time is the sum, or the greatest, of its hours'."""
+        return (
+            self.aggregation in (*SUMS, Aggregation.MAX)
+            and not self.carries
+            and (self.rounding is None or self.rounding.of_event)
+        )
+
+    @property
     def is_live(self) -> bool:
         """Whether a charge can be known when the event comes; else at the end of the period."""
         return self.aggregation is not Aggregation.WEIGHTED_SUM

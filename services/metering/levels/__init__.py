@@ -1,0 +1,1 @@
+"""Levels: questions about usage that is not the sum of its hours."""
