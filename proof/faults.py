@@ -39,6 +39,9 @@ LONG_ROUND_OPERATIONS = 150_000
 LONG_SIZE_MAX = 500
 REPEATED_OF_LONG = 20_000  # keys that are asked again after a round; the short form asks all
 
+# What a statement that moves money holds: the end of a transaction, or keys of the load.
+MONEY = (b"COMMIT", b"\x1fdebit-", b"\x1fplace-", b"\x1fcapture-", b"\x1fvoid-", b"\x1fgrant-")
+
 SAYS = {
     "lost": "no acknowledged operation is lost",
     "double": "no operation is done twice",
@@ -109,7 +112,7 @@ class _Field:
         identity = started.make("identity", database.dsn("identity"))
         await identity.start()
         socket = f"{stage.postgres.place.sockets}/.s.PGSQL.5432"
-        database_line = await stack.enter_async_context(Line(socket, b"COMMIT"))
+        database_line = await stack.enter_async_context(Line(socket, MONEY))
         direct = database.dsn("wallet")
         over_line = dsn_with(
             f"postgresql://{database_line.address}/",

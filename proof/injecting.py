@@ -31,8 +31,8 @@ WEIGHTS = {
     "cut before the request": 3,
     "cut after the request": 3,
     "reset before the reply": 3,
-    "cut before the commit": 3,
-    "reset before the commit's reply": 3,
+    "cut before a money statement": 3,
+    "reset before a money statement's reply": 3,
     "cut everything to postgres": 2,
     "end a backend": 2,
     "empty redis": 1,
@@ -108,9 +108,9 @@ class Injector:
                 return self._cut(Cut.AFTER_REQUEST)
             case "reset before the reply":
                 return self._cut(Cut.BEFORE_REPLY)
-            case "cut before the commit":
+            case "cut before a money statement":
                 return self._cut_database(Cut.BEFORE_REQUEST)
-            case "reset before the commit's reply":
+            case "reset before a money statement's reply":
                 return self._cut_database(Cut.BEFORE_REPLY)
             case "cut everything to postgres":
                 return self._cut_all()

@@ -25,11 +25,11 @@ class Cut(Enum):
 class Line:
     """Passes everything on until it is told to cut.
 
-    `target` is "host:port", or a socket's path. With `match`, only a request that holds these
-    bytes is cut.
+    `target` is "host:port", or a socket's path. With `match`, only a request that holds one of
+    these words is cut.
     """
 
-    def __init__(self, target: str, match: bytes = b"") -> None:
+    def __init__(self, target: str, match: tuple[bytes, ...] = (b"",)) -> None:
         self.cuts = 0
         self._target = target
         self._match = match
@@ -65,7 +65,7 @@ class Line:
 
     def take(self, part: bytes) -> Cut | None:
         """What is to be done to a request that comes now."""
-        if self._armed is None or self._match not in part:
+        if self._armed is None or not any(words in part for words in self._match):
             return None
         how, self._armed = self._armed, None
         self.cuts += 1

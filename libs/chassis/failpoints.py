@@ -5,9 +5,9 @@
 
 The setting `failpoints` names a file of lines "<name> <action>". A process that passes a place of
 that name takes the line out and does what it says: `crash` ends the process as SIGKILL does,
-`hang` never goes on, `error` raises. Without the setting `armed` is None, and a place costs the
-look at one attribute. A program that listens beyond loopback refuses the setting, so no chart and
-no compose file can switch it on.
+`hang` goes on only when the file says "<name> resume", `error` raises. Without the setting `armed`
+is None, and a place costs the look at one attribute. A program that listens beyond loopback refuses
+the setting, so no chart and no compose file can switch it on.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 CRASH, HANG, ERROR = "crash", "hang", "error"
+RESUME = "resume"
+POLL_SECONDS = 0.02  # how often one that hangs looks whether it may go on
 
 
 class FailpointReached(Exception):
@@ -38,15 +40,14 @@ class Failpoints:
         if action == CRASH:
             os.kill(os.getpid(), signal.SIGKILL)
         elif action == HANG:
-            await asyncio.Event().wait()
+            while RESUME not in self._actions(name):  # noqa: ASYNC110 - another process says so
+                await asyncio.sleep(POLL_SECONDS)
+            self._take(name)
         elif action == ERROR:
             raise FailpointReached(name)
 
     def _take(self, name: str) -> str | None:
-        try:
-            lines = self._file.read_text().splitlines()
-        except FileNotFoundError:
-            return None
+        lines = self._lines()
         for line in lines:
             point, _, action = line.partition(" ")
             if point == name:
@@ -54,6 +55,15 @@ class Failpoints:
                 self._file.write_text("".join(f"{left}\n" for left in lines))
                 return action
         return None
+
+    def _actions(self, name: str) -> list[str]:
+        return [line.partition(" ")[2] for line in self._lines() if line.startswith(f"{name} ")]
+
+    def _lines(self) -> list[str]:
+        try:
+            return self._file.read_text().splitlines()
+        except FileNotFoundError:
+            return []
 
 
 armed: Failpoints | None = None

@@ -32,7 +32,7 @@ async def test_without_a_file_nothing_is_armed() -> None:
         assert failpoints.armed is None
 
 
-async def test_a_place_that_hangs_never_goes_on(tmp_path: Path) -> None:
+async def test_a_place_that_hangs_goes_on_when_its_file_says_so(tmp_path: Path) -> None:
     file = tmp_path / "points"
     file.write_text("here hang\n")
     with arming(str(file)):
@@ -40,7 +40,9 @@ async def test_a_place_that_hangs_never_goes_on(tmp_path: Path) -> None:
         waiting = asyncio.create_task(failpoints.armed.reach("here"))
         done, _ = await asyncio.wait([waiting], timeout=0.05)
         assert not done
-        waiting.cancel()
+        file.write_text("here resume\n")
+        await waiting
+        assert file.read_text() == ""
 
 
 async def test_what_fails_before_commit_leaves_nothing_and_after_it_everything(
