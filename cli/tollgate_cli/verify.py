@@ -17,6 +17,7 @@ from tollgate.wallet.v1 import ledger_service_pb2 as ledger
 from tollgate_sdk import Tollgate
 
 FINDINGS_MAX = 20  # the first ones say what is wrong; the rest say it again
+UUID_LENGTH = 36
 COMPARE_PAGE = 5_000
 
 Progress = Callable[[str, int], None]
@@ -98,9 +99,13 @@ async def _verify_usage(client: Tollgate, findings: Findings, progress: Progress
 
 
 async def _compare_charges(client: Tollgate, findings: Findings, progress: Progress) -> None:
-    """Walk charges and debits side by side, both in byte order of their key."""
+    """Walk charges and debits side by side, both in byte order of their key. What was charged for
+    archived events is left to the archive."""
+    first = await client.call(
+        client.events.ListCharges, events.ListChargesRequest(page_size=1), seconds=60
+    )
     charges = _charges(client)
-    debits = _debits(client)
+    debits = _debits(client, first.archived_before)
     charge = await anext(charges, None)
     debit = await anext(debits, None)
     while charge is not None or debit is not None:
@@ -144,11 +149,17 @@ async def _charges(client: Tollgate) -> AsyncIterator[events.EventCharge]:
             yield charge
 
 
-async def _debits(client: Tollgate) -> AsyncIterator[ledger.PostedDebit]:
+async def _debits(client: Tollgate, archived_before: str) -> AsyncIterator[ledger.PostedDebit]:
     request = ledger.ListDebitsRequest(page_size=COMPARE_PAGE)
     async for page in _pages(client, client.ledger.ListDebits, request):
         for debit in page.debits:
-            yield debit
+            if not (_is_charge(debit.request_id) and debit.request_id < archived_before):
+                yield debit
+
+
+def _is_charge(key: str) -> bool:
+    """Whether a debit's key is one that metering makes: a UUID."""
+    return len(key) == UUID_LENGTH and key[8] == key[13] == key[18] == key[23] == "-"
 
 
 async def _pages(client: Tollgate, method: Any, request: Any) -> AsyncIterator[Any]:

@@ -11,6 +11,9 @@ from chassis.platform import Platform
 from chassis.relay import Relay
 from chassis.server import bind
 from chassis.service import App, Job, ServiceDefinition
+from metering.archive.jobs import ArchiveSweep
+from metering.archive.operations import Archive
+from metering.archive.rpc import ArchiveService
 from metering.charging.operations import Wallet
 from metering.config import Config
 from metering.corrections.operations import Corrections
@@ -32,6 +35,7 @@ from metering.ratecards.operations import RateCards
 from metering.settlement.jobs import Recovery
 from metering.settlement.operations import Settlement
 from tollgate.metering.v1 import (
+    archive_pb2,
     correction_pb2,
     event_pb2,
     gate_pb2,
@@ -56,6 +60,7 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
     ingest = Ingest(database, meters, cards, wallet, settlement, settings.lanes)
     gate = Gate(database, meters, cards, wallet, GATE_LANES)
     parking = Parking(database, ingest, meters)
+    archive = Archive(database, settings.archive_location, settings.event_retention_days)
     recovery = Recovery(database, settlement, settings.recovery_seconds)
     bindings = [
         bind(MeterService(database), meter_pb2.DESCRIPTOR.services_by_name["MeterService"]),
@@ -72,6 +77,10 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
             parking_pb2.DESCRIPTOR.services_by_name["ParkingService"],
         ),
         bind(
+            ArchiveService(database, archive),
+            archive_pb2.DESCRIPTOR.services_by_name["ArchiveService"],
+        ),
+        bind(
             GateService(gate, platform.metrics), gate_pb2.DESCRIPTOR.services_by_name["GateService"]
         ),
         bind(UsageService(database, meters), usage_pb2.DESCRIPTOR.services_by_name["UsageService"]),
@@ -81,6 +90,7 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
         # It sends no messages yet; the relay also sweeps request keys that nobody repeats.
         Job("relay", Relay(database, platform.redis, platform.service).run),
         Job("partitions", Partitions(database).run),
+        Job("archive", ArchiveSweep(archive).run),
         Job("parking", ParkingSweep(database, platform.clocks, parking).run),
         Job("expiry", Expiry(database, platform.clocks).run),
     ]

@@ -16,26 +16,35 @@ CREATE FUNCTION pg_temp.aged(receipt uuid, days integer) RETURNS uuid LANGUAGE s
             || right(replace(receipt::text, '-', ''), 20))::uuid
 $$
 """
-DAY = """
-CREATE TABLE IF NOT EXISTS metering.event_{name} PARTITION OF metering.event
-    FOR VALUES FROM (metering.receipt_bound('{day}')) TO (metering.receipt_bound('{day}'::date + 1))
-"""
 
 
-async def age_receipts(database: FreshDatabase, age: timedelta) -> None:
-    """Move every event of the database to the partition of an earlier day, which is made."""
+# What else of usage has a time.
+TIMES = {
+    "event": ("event_time", "receive_time"),
+    "usage_hour": ("hour",),
+    "usage": ("period_start", "period_end", "start_time", "end_time"),
+}
+
+
+async def age_receipts(database: FreshDatabase, age: timedelta, *, usage: bool = False) -> None:
+    """Move every event of the database to the partition of an earlier day, which is made; with
+    `usage`, events and usage are of that day too."""
     connection = await asyncpg.connect(database.superuser_dsn)
     try:
         day = await connection.fetchval(
             "SELECT ((now() AT TIME ZONE 'UTC')::date - $1::integer)", age.days
         )
         for back in (0, 1):
-            each = day - timedelta(days=back)
-            await connection.execute(DAY.format(name=f"{each:%Y%m%d}", day=each))
+            await connection.execute(
+                "SELECT metering.make_event_partition($1)", day - timedelta(days=back)
+            )
         await connection.execute(SHIFT)
         for table in ("event", "event_receipt"):
             await connection.execute(
                 f"UPDATE metering.{table} SET receipt_id = pg_temp.aged(receipt_id, {age.days})"
             )
+        for table, columns in TIMES.items() if usage else ():
+            shifts = ", ".join(f"{column} = {column} - $1::interval" for column in columns)
+            await connection.execute(f"UPDATE metering.{table} SET {shifts}", age)
     finally:
         await connection.close()

@@ -15,6 +15,8 @@ from chassis.lanes import LaneFull
 from chassis.metrics import Metrics
 from chassis.paging import next_token, parse_page
 from kernel.errors import NotFound, Refusal
+from metering.archive import store as archive
+from metering.archive.domain import first_key_kept
 from metering.charging.domain import batch_of
 from metering.corrections.operations import load_histories
 from metering.events import store
@@ -209,8 +211,11 @@ class EventService:
         )
         async with self._database.transaction(call.tenant_id) as tx:
             charges, after = await list_charges(tx, call.tenant_id, page)
+            edge = first_key_kept(await archive.find_last_day(tx, call.tenant_id))
         return event_pb2.ListChargesResponse(
-            charges=render_charges(charges), next_page_token=next_token(after) if after else ""
+            charges=render_charges(charge for charge in charges if charge.charge_id >= edge),
+            next_page_token=next_token(after) if after else "",
+            archived_before=edge,
         )
 
     async def VerifyUsage(

@@ -13,6 +13,8 @@ from chassis.wire import parse_uuid
 from metering.aggregates.domain.carrying import Past, before_of
 from metering.aggregates.domain.counting import PartKey
 from metering.aggregates.domain.tally import Sighting, Tally
+from metering.archive import store as archive
+from metering.archive.domain import first_kept
 from metering.charging.domain import batch_of, charge_of, receipt_of_charge
 from metering.corrections import store as corrections
 from metering.events import store as events
@@ -156,8 +158,10 @@ class _Recount:
         self._asked: dict[int, tuple[int, int]] = {}
         self._hours: dict[HourKey, Hour] = {}
         self._carried: dict[str, list[StoredEvent]] = {}
+        self._edge: datetime | None = None  # usage before it has events in the archive
 
     async def run(self, tx: Connection, tenant_id: UUID) -> None:
+        self._edge = first_kept(await archive.find_last_day(tx, tenant_id))
         for row in await usage.list_of_customer(tx, tenant_id, self.customer_id):
             pricing = pricing_of_document(row["document"], row["pricing_id"])
             number = row["number"]
@@ -220,6 +224,8 @@ class _Recount:
             asked, shortfall = self._asked.get(number, (0, 0))
             derived.settle(asked - derived.asked, shortfall - derived.shortfall)
             stored = self._stored[number]
+            if self._edge is not None and stored.stretch.period.start < self._edge:
+                continue
             name = f"{stored.meter} at price {stored.price_id} from {stored.stretch.period.start}"
             for figure in ("quantity", "event_count", "asked", "shortfall", "left_over"):
                 was, should = getattr(stored, figure), getattr(derived, figure)
@@ -260,6 +266,8 @@ class _Recount:
         }
         nothing = Tally()
         for key in sorted(stored.keys() | self._hours.keys()):
+            if self._edge is not None and key[2] < self._edge:
+                continue
             was = stored.get(key, nothing)
             should = self._hours[key].tally if key in self._hours else nothing
             if was != should:
@@ -274,6 +282,8 @@ class _Recount:
             stored.setdefault(key, {})[row["unique_key"]] = rollups.sighting_of(row)
         derived = {key: hour.keys for key, hour in self._hours.items() if hour.keys}
         for key in sorted(stored.keys() | derived.keys()):
+            if self._edge is not None and key[2] < self._edge:
+                continue
             was, should = stored.get(key, {}), derived.get(key, {})
             if was != should:
                 _, meter, hour, values = key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from chassis.paging import next_token
 from kernel.money import format_atoms
@@ -12,7 +12,7 @@ from tollgate.metering.v1 import event_pb2
 from tollgate.type.v1 import amount_pb2
 
 
-def render_charges(charges: Sequence[EventCharge]) -> list[event_pb2.EventCharge]:
+def render_charges(charges: Iterable[EventCharge]) -> list[event_pb2.EventCharge]:
     """Charges with the events behind them."""
     return [
         event_pb2.EventCharge(

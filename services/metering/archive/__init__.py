@@ -1,0 +1,1 @@
+"""Archive: old days of events as Parquet files, out of the database."""
