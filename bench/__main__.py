@@ -7,15 +7,17 @@ import json
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import uvloop
 
-from bench import echo, metering, postgres, wallet, world
+from bench import echo, ledger, metering, postgres, wallet, world
 from bench.records import Records
 from tollgate_cli.supervisor import Suite, running_suite
 from tollgate_sdk import Tollgate
 
 Measure = Callable[[Records, Tollgate], Awaitable[None]]
+SuiteMeasure = Callable[[Records, Tollgate, Suite], Awaitable[None]]
 
 # By the name that ONLY takes; each prints the records that begin with it.
 MEASURES: dict[str, Measure] = {
@@ -30,12 +32,24 @@ MEASURES: dict[str, Measure] = {
     "wallet.debit.uniform": wallet.measure_uniform,
     "wallet.hold.pairs": wallet.measure_holds,
 }
+# The same with the suite at hand.
+SUITE_MEASURES: dict[str, SuiteMeasure] = {
+    "wallet.hold.unary": ledger.measure_unary_holds,
+    "wallet.debit.grants": ledger.measure_many_grants,
+    "wallet.recharge.message": ledger.measure_recharge,
+}
+# They take minutes: measured only where they are asked for.
+LONG_MEASURES: dict[str, SuiteMeasure] = {"wallet.debit.journal": ledger.measure_journal}
 REFERENCES = ("echo.unary", "pg.single_row_commit")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--only", choices=[*REFERENCES, *MEASURES], help="measure this one alone")
+    parser.add_argument(
+        "--only",
+        choices=[*REFERENCES, *MEASURES, *SUITE_MEASURES, *LONG_MEASURES],
+        help="measure this one alone",
+    )
     asked = parser.parse_args()
     records = uvloop.run(_run(asked.only))
     print(json.dumps(records.json(), indent=2))
@@ -44,7 +58,7 @@ def main() -> None:
 async def _run(only: str | None) -> Records:
     """Measure the references, then what was asked for, each on a tenant of its own."""
     records = Records()
-    if only in (None, *MEASURES, "echo.unary"):
+    if only != "pg.single_row_commit":
         _tell("echo.unary")
         await echo.measure(records)
     with tempfile.TemporaryDirectory(prefix="tollgate-bench-") as folder:
@@ -55,7 +69,15 @@ async def _run(only: str | None) -> Records:
                 if only in (None, name):
                     _tell(name)
                     await _measure(suite, name, measure, records)
+            for name, near in {**SUITE_MEASURES, **LONG_MEASURES}.items():
+                if name == only or (only is None and name in SUITE_MEASURES):
+                    _tell(name)
+                    await _measure(suite, name, partial(_near, near, suite), records)
     return records
+
+
+async def _near(measure: SuiteMeasure, suite: Suite, records: Records, client: Tollgate) -> None:
+    await measure(records, client, suite)
 
 
 async def _measure(suite: Suite, name: str, measure: Measure, records: Records) -> None:

@@ -23,7 +23,7 @@ async def measure_hot(records: Records, client: Tollgate) -> None:
     (customer,) = await world.open_wallets(client, "hot", 1)
     for name, size in (("wallet.debit.hot", 100), ("wallet.debit.hot_1000", 1_000)):
         await _measure_debits(records, client, name, size, lambda: customer)
-    single = await drive(lambda _: _debit(client, [customer]), callers=1, seconds=2.0)
+    single = await drive(lambda _: debit(client, [customer]), callers=1, seconds=2.0)
     records.add("wallet.debit.hot_single", single.rate(), "debits/s", "pg.single_row_commit")
 
 
@@ -46,7 +46,7 @@ async def measure_holds(records: Records, client: Tollgate) -> None:
             ledger.PlaceHoldsRequest(
                 items=[
                     ledger.HoldItem(
-                        request_id=_key(), customer_id=chance.choice(customers), amount=_amount()
+                        request_id=key(), customer_id=chance.choice(customers), amount=_amount()
                     )
                     for _ in range(100)
                 ]
@@ -58,7 +58,7 @@ async def measure_holds(records: Records, client: Tollgate) -> None:
             ledger.CaptureHoldsRequest(
                 items=[
                     ledger.CaptureItem(
-                        request_id=_key(), hold_id=outcome.hold.hold_id, value="0.0005", final=True
+                        request_id=key(), hold_id=outcome.hold.hold_id, value="0.0005", final=True
                     )
                     for outcome in placed.outcomes
                 ]
@@ -75,17 +75,18 @@ async def measure_holds(records: Records, client: Tollgate) -> None:
 async def _measure_debits(
     records: Records, client: Tollgate, name: str, size: int, payer: Callable[[], str]
 ) -> None:
-    load = await drive(lambda _: _debit(client, [payer() for _ in range(size)]), callers=CALLERS)
+    load = await drive(lambda _: debit(client, [payer() for _ in range(size)]), callers=CALLERS)
     records.add(name, load.rate(size), "debits/s", "pg.single_row_commit")
     records.add_latency(name, load.durations)
 
 
-async def _debit(client: Tollgate, payers: list[str]) -> None:
+async def debit(client: Tollgate, payers: list[str]) -> None:
+    """One call: a small debit of each payer's."""
     answer = await client.call(
         client.debits.PostDebits,
         ledger.PostDebitsRequest(
             items=[
-                ledger.DebitItem(request_id=_key(), customer_id=payer, amount=_amount())
+                ledger.DebitItem(request_id=key(), customer_id=payer, amount=_amount())
                 for payer in payers
             ]
         ),
@@ -100,7 +101,8 @@ def _check(answer: ledger.PostDebitsResponse | ledger.CaptureHoldsResponse) -> N
             raise RuntimeError(f"a debit was refused: {outcome}")
 
 
-def _key() -> str:
+def key() -> str:
+    """A request id that nobody used before."""
     return str(new_id(datetime.now(UTC)))
 
 
