@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.support import ROOT, Report, run_kit
+from tests.conformance.table import RESULTS, RIGS, summary
 
 EXAMPLE = ROOT / "examples" / "corner-bank"
 CASES_MIN = 40  # that a provider passes
@@ -25,8 +26,12 @@ def holds(report: Report) -> None:
     assert len(report.named("passed")) >= CASES_MIN, report.output[-3000:]
 
 
-def test_the_sandbox_conforms(tmp_path: Path) -> None:
-    holds(run_kit("builtin:sandbox", "tests.conformance.rigs:SandboxRig", tmp_path))
+@pytest.mark.parametrize("name", RIGS)
+def test_a_provider_conforms_as_its_page_says(name: str, tmp_path: Path) -> None:
+    report = run_kit(f"builtin:{name}", RIGS[name], tmp_path)
+    holds(report)
+    told = json.loads(RESULTS.read_text(encoding="utf-8"))[name]
+    assert summary(report) == told, "run `python -m tests.conformance.table`"
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ class Bench:
 
     def amount(self, value: str = "12.50", code: str = "") -> Amount:
         """An amount in the rig's everyday currency, or in another."""
-        code = code or next(iter(self.rig.currencies.values()))
+        code = code or self.rig.currencies[2]
         digits = MINOR_DIGITS[code]
         atoms = round(float(value) * 100) * 10 ** max(0, digits - 2)
         return Amount(Asset(code, digits), atoms)
@@ -200,10 +200,12 @@ class Bench:
         return self.play(self.provider.charge(command, self.login), loss)
 
     def paid(self, want: Want = Want.OK, **changes: Any) -> tuple[Charge, Outcome]:
-        """A charge that went well, once it is over."""
+        """A charge that went well, once it is over. What it noted comes with every repeat of it,
+        as it does from a gateway."""
         self.needs("off_session")
         command = self.charge_command(want, **changes)
-        outcome = self.charge(command).result
+        tried = self.charge(command)
+        command, outcome = replace(command, notes=tried.notes), tried.result
         reserved = command.capture_later
         good = Finding.AUTHORIZED if reserved else Finding.SUCCEEDED
         if outcome.finding is not good and not (outcome.takes_itself and not reserved):
@@ -217,6 +219,7 @@ class Bench:
             provider_payment_id=outcome.provider_payment_id if outcome else "",
             customer_id=command.customer_id,
             time=command.time,
+            notes=command.notes,
             capture_later=command.capture_later,
             provider_customer_id=command.provider_customer_id,
             provider_token=command.provider_token,
@@ -248,6 +251,7 @@ class Bench:
             provider_payment_id=command.provider_payment_id,
             provider_refund_id=outcome.provider_refund_id if outcome else "",
             time=command.time,
+            notes=command.notes,
         )
 
     # --- witnesses -----------------------------------------------------------------------------
@@ -289,6 +293,8 @@ class Bench:
 
         async def there() -> bool:
             latest[0] = await self._latest(command, latest[0])
+            if latest[0].takes_itself and not command.capture_later:
+                latest[0] = replace(latest[0], finding=Finding.SUCCEEDED)
             return latest[0].finding is finding
 
         self.until(there, lambda: f"{latest[0]} did not become {finding.value}")

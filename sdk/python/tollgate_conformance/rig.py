@@ -54,7 +54,8 @@ class Rig:
 
     # Method tokens by what they lead to. What is missing is skipped, and the skip says so.
     tokens: Mapping[Want, str] = {}
-    # A currency that the provider takes, by the decimal places of its minor unit in ISO 4217.
+    # A currency that the provider takes, by the decimal places of its minor unit in ISO 4217. One
+    # of two is needed.
     currencies: Mapping[int, str] = {2: "USD"}
     customer_id: str = "kit-ada"
     provider_customer_id: str = ""  # of who owns the tokens, where charges need it

@@ -14,6 +14,7 @@ from pathlib import Path
 from aiohttp import web
 
 from gateway.sandbox.books import Books, JournalInUse
+from gateway.sandbox.providers import DIALECTS
 from gateway.sandbox.server import Sandbox
 
 LOOPBACK = "127.0.0.1"
@@ -37,6 +38,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0, help="0: any that is free")
     parser.add_argument("--seed", type=int, default=1, help="ids follow from it")
     parser.add_argument("--journal", type=Path, help="file that keeps the books across restarts")
+    parser.add_argument("--dialect", choices=sorted(DIALECTS), help="speak another's words")
+    parser.add_argument("--notify-url", default="", help="of a dialect: where it notifies")
+    parser.add_argument("--notify-secret-file", type=Path, help="of a dialect: what it signs with")
     parser.add_argument("--expose", action="store_true", help="allow a host beyond loopback")
     options = parser.parse_args()
     if options.host not in (LOOPBACK, "::1", "localhost") and not options.expose:
@@ -55,7 +59,7 @@ async def _serve(options: argparse.Namespace) -> int:
     host, port = listener.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     runner = web.AppRunner(
-        Sandbox(books, address).application(), access_log=None, shutdown_timeout=1.0
+        _application(options, books, address), access_log=None, shutdown_timeout=1.0
     )
     try:
         await runner.setup()
@@ -67,6 +71,16 @@ async def _serve(options: argparse.Namespace) -> int:
         await runner.cleanup()
         books.close()
     return 0
+
+
+def _application(options: argparse.Namespace, books: Books, address: str) -> web.Application:
+    if options.dialect is None:
+        return Sandbox(books, address).application()
+    secret = ""
+    if options.notify_secret_file is not None:
+        secret = options.notify_secret_file.read_text(encoding="utf-8").strip()
+    dialect = DIALECTS[options.dialect](books, address, options.notify_url, secret)
+    return dialect.application()
 
 
 def _listen(host: str, port: int) -> socket.socket:

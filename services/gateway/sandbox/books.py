@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -151,9 +152,12 @@ class Books:
         self.refunds: dict[str, Refund] = {}
         self.keys: dict[str, Kept] = {}
         self.letters: dict[str, Letter] = {}
+        # Whatever else a dialect keeps: customers, orders, pages, what it told; by kind and id.
+        self.things: dict[str, dict[str, dict[str, Any]]] = {}
         self._by_reference: dict[str, list[str]] = {}
         self._waiting: dict[str, Payment] = {}  # those that change later
         self._file: int | None = None
+        self._held: list[tuple[str, Mapping[str, Any]]] | None = None
         if path is not None:
             self._open(path)
 
@@ -289,6 +293,37 @@ class Books:
         """Refunds whose later state is now."""
         return [each for each in self.refunds.values() if each.later and each.due <= now]
 
+    # --- what dialects keep ----------------------------------------------------------------------
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is entered in the block is one entry: a kill leaves all of it, or nothing."""
+        self._held = []
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            self._write(*held)
+
+    def put(self, kind: str, identifier: str, content: Mapping[str, Any]) -> dict[str, Any]:
+        """Enter a thing as it is now."""
+        thing = dict(content)
+        self._write(("thing", {"kind": kind, "id": identifier, "content": thing}))
+        self.things.setdefault(kind, {})[identifier] = thing
+        return thing
+
+    def get(self, kind: str, identifier: str) -> dict[str, Any] | None:
+        return self.things.get(kind, {}).get(identifier)
+
+    def all(self, kind: str) -> list[dict[str, Any]]:
+        """Every thing of a kind, oldest first."""
+        return list(self.things.get(kind, {}).values())
+
+    def remember(self, key: str, kept: Kept) -> None:
+        """What a key is answered ever after."""
+        self._write(("key", {"key": key, **asdict(kept)}))
+        self.keys[key] = kept
+
     # --- notifications -------------------------------------------------------------------
 
     def post(self, letter: Letter) -> None:
@@ -359,6 +394,8 @@ class Books:
             elif kind == "key":
                 key = entry.pop("key")
                 self.keys[key] = Kept(**entry)
+            elif kind == "thing":
+                self.things.setdefault(entry["kind"], {})[entry["id"]] = entry["content"]
             elif kind == "letter":
                 self.letters[entry["id"]] = Letter(**entry)
             else:
@@ -375,6 +412,9 @@ class Books:
             self._waiting[payment.id] = payment
 
     def _write(self, *entries: tuple[str, Mapping[str, Any]]) -> None:
+        if self._held is not None:
+            self._held.extend(entries)
+            return
         if self._file is None:
             return
         lines = [json.dumps({"entry": kind, **content}) + "\n" for kind, content in entries]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Protocol
 
 import aiohttp
 
@@ -22,12 +24,56 @@ REORDER_SECONDS = 0.5  # how long a letter is held back where no later one overt
 STALE_STATES = {"succeeded": "processing", "reversed": "succeeded", "canceled": "requires_action"}
 
 
-class Postman:
-    """Delivers letters as they fall due. `run` is its loop; `woken` tells it to look again."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a notification says: unique by id."""
+
+    id: str
+    kind: str
+    body: bytes
+
+
+class Voice(Protocol):
+    """How a dialect tells what happened, and signs it."""
+
+    def tell_payment(self, payment: Payment, secret: str) -> Told | None: ...
+
+    def tell_refund(self, refund: Refund, secret: str) -> Told | None: ...
+
+    def headers(self, body: bytes, secret: str, now: datetime) -> Mapping[str, str]:
+        """What makes the body authentic, beside what is in it."""
+
+
+class OwnVoice:
+    """The sandbox's own dialect."""
 
     def __init__(self, books: Books, address: str) -> None:
         self._books = books
         self._address = address
+
+    def tell_payment(self, payment: Payment, secret: str) -> Told:
+        identifier = "ntf_" + self._books.derive(payment.id, str(payment.step), payment.state)
+        kind = f"payment.{payment.state}"
+        body = notification_body(identifier, kind, payment.render(self._address))
+        return Told(identifier, kind, body)
+
+    def tell_refund(self, refund: Refund, secret: str) -> Told:
+        identifier = "ntf_" + self._books.derive(refund.id, str(refund.step), refund.state)
+        kind = f"refund.{refund.state}"
+        return Told(
+            identifier, kind, notification_body(identifier, kind, refund.render(), "refund")
+        )
+
+    def headers(self, body: bytes, secret: str, now: datetime) -> Mapping[str, str]:
+        return {"sandbox-signature": sign(body, secret.encode(), now)}
+
+
+class Postman:
+    """Delivers letters as they fall due. `run` is its loop; `woken` tells it to look again."""
+
+    def __init__(self, books: Books, voice: Voice) -> None:
+        self._books = books
+        self._voice = voice
         self._woken = asyncio.Event()
         self._under_way: set[str] = set()
         self._session: aiohttp.ClientSession | None = None
@@ -42,44 +88,40 @@ class Postman:
 
     def write(self, payment: Payment, faults: Faults) -> list[Letter]:
         """Enter the notification of a payment's present state, as the faults want it."""
-        if not payment.notify_url or "notify_never" in faults:
+        if "notify_never" in faults:
             return []
         told = payment
         if "notify_stale" in faults:
             told = replace(payment, state=STALE_STATES.get(payment.state, payment.state))
-        identifier = "ntf_" + self._books.derive(payment.id, str(payment.step), told.state)
-        kind = f"payment.{told.state}"
-        body = notification_body(identifier, kind, told.render(self._address))
-        return self._post(payment, identifier, kind, payment.id, body.decode(), faults)
+        said = self._voice.tell_payment(told, payment.notify_secret)
+        return self._post(payment, said, payment.id, faults)
 
     def write_refund(self, refund: Refund, faults: Faults) -> list[Letter]:
         """Enter the notification of a refund's present state."""
-        if not refund.notify_url or "notify_never" in faults:
+        if "notify_never" in faults:
             return []
-        identifier = "ntf_" + self._books.derive(refund.id, str(refund.step), refund.state)
-        kind = f"refund.{refund.state}"
-        body = notification_body(identifier, kind, refund.render(), "refund")
-        return self._post(refund, identifier, kind, refund.payment_id, body.decode(), faults)
+        said = self._voice.tell_refund(refund, refund.notify_secret)
+        return self._post(refund, said, refund.payment_id, faults)
 
     def _post(
         self,
         told: Payment | Refund,
-        identifier: str,
-        kind: str,
+        said: Told | None,
         payment_id: str,
-        body: str,
         faults: Faults,
     ) -> list[Letter]:
+        if said is None or not told.notify_url:
+            return []
         delay = faults.seconds("notify_late")
         if "notify_reordered" in faults:
             delay = REORDER_SECONDS
         letter = Letter(
-            id=identifier,
-            kind=kind,
+            id=said.id,
+            kind=said.kind,
             payment_id=payment_id,
             url=told.notify_url,
             secret=told.notify_secret,
-            body=body,
+            body=said.body.decode(),
             due=time.time() + delay,
             signature=_signature(faults),
         )
@@ -97,7 +139,9 @@ class Postman:
         while True:
             now = time.time()
             for payment in self._books.due_payments(now):
-                self.write(self._books.move(payment.id, payment.later), Faults())
+                # A decline that comes later was decided when the payment was made.
+                code = payment.decline_code if payment.later == "declined" else ""
+                self.write(self._books.move(payment.id, payment.later, code), Faults())
             for refund in self._books.due_refunds(now):
                 self.write_refund(self._books.move_refund(refund), Faults())
             due = [letter for letter in self._books.letters.values() if letter.due <= now]
@@ -137,7 +181,7 @@ class Postman:
         headers = {"content-type": "application/json"}
         if letter.signature != "none":
             secret = letter.secret if letter.signature == "good" else "not the secret"
-            headers["sandbox-signature"] = sign(body, secret.encode(), datetime.now(UTC))
+            headers |= self._voice.headers(body, secret, datetime.now(UTC))
         try:
             async with self._session.post(
                 letter.url, data=body, headers=headers, allow_redirects=False

@@ -32,7 +32,7 @@ from gateway.sandbox.http import (
     reply,
     switched_off,
 )
-from gateway.sandbox.postman import Postman
+from gateway.sandbox.postman import OwnVoice, Postman
 
 BODY_BYTES_MAX = 64 * 1024
 REFERENCE = re.compile(r"[A-Za-z0-9_-]{1,40}")
@@ -55,7 +55,7 @@ class Sandbox:
         self.books = books
         self.address = address
         self.script = Script()
-        self.postman = Postman(books, address)
+        self.postman = Postman(books, OwnVoice(books, address))
         self._in_flight: set[str] = set()
 
     def application(self) -> web.Application:

@@ -27,7 +27,8 @@ def test_a_payment_is_found_by_our_reference(bench: Bench) -> None:
     bench.needs("lookup")
     command, outcome = bench.paid()
     assert bench.provider.find is not None
-    found = bench.play(bench.provider.find(bench.look(command), bench.login)).result
+    look = bench.look(command, notes={})
+    found = bench.play(bench.provider.find(look, bench.login)).result
     assert found.finding in MONEY
     assert found.provider_payment_id == outcome.provider_payment_id
 
@@ -55,7 +56,9 @@ def test_absence_is_claimed_where_the_whole_list_was_seen(bench: Bench) -> None:
     bench.needs("lookup")
     command, outcome = bench.paid()
     assert bench.provider.find is not None
-    look = bench.look(command, outcome, reference=str(uuid.uuid4()), provider_payment_id="")
+    look = bench.look(
+        command, outcome, reference=str(uuid.uuid4()), provider_payment_id="", notes={}
+    )
     found = bench.play(bench.provider.find(look, bench.login)).result
     assert found.finding is Finding.ABSENT
 
