@@ -9,12 +9,20 @@ from chassis.platform import Platform
 from chassis.relay import Relay
 from chassis.server import bind
 from chassis.service import App, Job, ServiceDefinition
-from tollgate.wallet.v1 import budget_service_pb2, ledger_service_pb2, wallet_service_pb2
+from tollgate.wallet.v1 import (
+    adjustment_service_pb2,
+    budget_service_pb2,
+    exchange_service_pb2,
+    ledger_service_pb2,
+    wallet_service_pb2,
+)
+from wallet.adjustments.rpc import AdjustmentService
 from wallet.assets.operations import Scales
 from wallet.assets.rpc import AssetService
 from wallet.budgets.rpc import BudgetService
 from wallet.config import Config
 from wallet.debits.rpc import DebitService
+from wallet.exchange.rpc import ExchangeService
 from wallet.grants.rpc import GrantService
 from wallet.holds.rpc import HoldService
 from wallet.journal.rpc import LedgerService
@@ -32,6 +40,8 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
     wallets = wallet_service_pb2.DESCRIPTOR.services_by_name
     ledgers = ledger_service_pb2.DESCRIPTOR.services_by_name
     budgets = budget_service_pb2.DESCRIPTOR.services_by_name
+    adjustments = adjustment_service_pb2.DESCRIPTOR.services_by_name
+    exchanges = exchange_service_pb2.DESCRIPTOR.services_by_name
     async with open_ledger(database, platform.settings.lanes) as ledger:
         sweeper = Sweeper(database, ledger, platform.clocks)
         relay = Relay(database, platform.redis, "wallet")
@@ -42,6 +52,11 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
                 bind(GrantService(ledger, scales, database), ledgers["GrantService"]),
                 bind(DebitService(ledger, scales), ledgers["DebitService"]),
                 bind(HoldService(ledger, scales, database), ledgers["HoldService"]),
+                bind(
+                    AdjustmentService(ledger, scales, database),
+                    adjustments["AdjustmentService"],
+                ),
+                bind(ExchangeService(ledger, scales, database), exchanges["ExchangeService"]),
                 bind(LedgerService(database), ledgers["LedgerService"]),
                 bind(RechargeService(database, scales), wallets["RechargeService"]),
                 bind(AlertService(database, scales), wallets["AlertService"]),

@@ -11,6 +11,9 @@ import grpc
 
 from tests.support.services import credential
 from tollgate.type.v1.amount_pb2 import Amount
+from tollgate.wallet.v1 import adjustment_service_pb2 as adjusting
+from tollgate.wallet.v1 import adjustment_service_pb2_grpc as adjusting_grpc
+from tollgate.wallet.v1 import exchange_service_pb2_grpc as exchange_grpc
 from tollgate.wallet.v1 import ledger_pb2, wallet_pb2
 from tollgate.wallet.v1 import ledger_service_pb2 as ledger
 from tollgate.wallet.v1 import ledger_service_pb2_grpc as ledger_grpc
@@ -44,6 +47,8 @@ class WalletClient:
         self.grants = ledger_grpc.GrantServiceStub(channel)
         self.debits = ledger_grpc.DebitServiceStub(channel)
         self.holds = ledger_grpc.HoldServiceStub(channel)
+        self.adjustments = adjusting_grpc.AdjustmentServiceStub(channel)
+        self.exchange = exchange_grpc.ExchangeServiceStub(channel)
         self.ledger = ledger_grpc.LedgerServiceStub(channel)
 
     async def call(self, method: Any, request: Any, *, by: str = "operator") -> Any:
@@ -128,6 +133,25 @@ class WalletClient:
         (outcome,) = answer.outcomes
         assert isinstance(outcome, ledger.HoldOutcome)
         return outcome
+
+    async def void_grant(
+        self, grant_id: str, wallet_id: str, *, replay: bool = False, **fields: Any
+    ) -> ledger.VoidGrantResponse:
+        mode = ledger.VOID_MODE_REPLAY if replay else ledger.VOID_MODE_UNUSED
+        chosen = {"request_id": key(), "mode": mode, "reason": "charged back"} | fields
+        request = ledger.VoidGrantRequest(wallet_id=wallet_id, grant_id=grant_id, **chosen)
+        answer = await self.call(self.grants.VoidGrant, request)
+        assert isinstance(answer, ledger.VoidGrantResponse)
+        return answer
+
+    async def reverse(
+        self, transfer_id: str, value: str = "", **fields: Any
+    ) -> adjusting.ReverseTransferResponse:
+        chosen = {"request_id": key(), "reason": "outage"} | fields
+        request = adjusting.ReverseTransferRequest(transfer_id=transfer_id, value=value, **chosen)
+        answer = await self.call(self.adjustments.ReverseTransfer, request)
+        assert isinstance(answer, adjusting.ReverseTransferResponse)
+        return answer
 
     async def balances(self, *customers: str) -> list[wallet_pb2.Balance]:
         answer = await self.call(

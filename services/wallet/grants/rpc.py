@@ -9,10 +9,18 @@ from chassis.database import Database
 from chassis.paging import next_token, parse_page
 from kernel.errors import NotFound, Refusal
 from tollgate.wallet.v1 import ledger_service_pb2 as pb
+from wallet.adjustments.store import find_grant_asset
 from wallet.assets.operations import Scales
 from wallet.grants import store
-from wallet.grants.wire import parse_grant, render_grant, render_granted
-from wallet.ledger.domain.items import GrantItem
+from wallet.grants.wire import (
+    parse_expiry,
+    parse_grant,
+    parse_void_grant,
+    render_grant,
+    render_granted,
+    render_voided,
+)
+from wallet.ledger.domain.items import GrantItem, WalletItem
 from wallet.ledger.domain.outcomes import Outcome, Refused
 from wallet.ledger.operations import Ledger
 from wallet.ledger.wire import answered, check_count, clock_of, parse_id
@@ -38,6 +46,34 @@ class GrantService:
         (outcome,) = await self._create([request.item], call)
         answer = render_granted(answered(outcome))
         return pb.CreateGrantResponse(grant=answer.grant, replayed=answer.replayed)
+
+    async def VoidGrant(self, request: pb.VoidGrantRequest, call: Call) -> pb.VoidGrantResponse:
+        asset, scale = await self._asset_of(request, call)
+        item = parse_void_grant(request, call, asset, scale)
+        return render_voided(await self._change(item))
+
+    async def ChangeGrantExpiry(
+        self, request: pb.ChangeGrantExpiryRequest, call: Call
+    ) -> pb.ChangeGrantExpiryResponse:
+        asset, scale = await self._asset_of(request, call)
+        item = parse_expiry(request, call, asset, scale)
+        answer = render_granted(await self._change(item))
+        return pb.ChangeGrantExpiryResponse(grant=answer.grant, replayed=answer.replayed)
+
+    async def _asset_of(
+        self, request: pb.VoidGrantRequest | pb.ChangeGrantExpiryRequest, call: Call
+    ) -> tuple[str, int | None]:
+        """What a grant is of. One that is not there is refused in the batch, under its key."""
+        wallet_id = parse_id(request.wallet_id, "wallet_id")
+        grant_id = parse_id(request.grant_id, "grant_id")
+        async with self._database.transaction(call.tenant_id) as tx:
+            found = await find_grant_asset(tx, call.tenant_id, wallet_id, grant_id)
+        return found or ("", None)
+
+    async def _change(self, item: WalletItem) -> Outcome:
+        await self._ledger.routes.find_wallets(item.tenant_id, [item.wallet_id])
+        (outcome,) = await self._ledger.apply_items([item])
+        return answered(outcome)
 
     async def _create(self, requested: Sequence[pb.GrantItem], call: Call) -> list[Outcome]:
         check_count(len(requested))

@@ -18,12 +18,13 @@ from chassis.database import Connection, Database, DatabaseUnavailable
 from chassis.lanes import Lanes, settle
 from chassis.messages import append_across
 from kernel.ids import new_id
+from wallet.adjustments import store as adjustments
 from wallet.budgets import store as budgets
 from wallet.budgets.wire import render_alerts
 from wallet.holds import store as holds
 from wallet.ledger import store
 from wallet.ledger.domain.batch import Bundle, decide
-from wallet.ledger.domain.books import Balance, Books, Moved, NeedsAllGrants
+from wallet.ledger.domain.books import Balance, Books, Moved, NeedsAllGrants, NeedsTerms, Wallet
 from wallet.ledger.domain.items import (
     CaptureItem,
     ExpireHoldItem,
@@ -32,6 +33,7 @@ from wallet.ledger.domain.items import (
     Item,
     TouchItem,
     VoidItem,
+    WalletItem,
 )
 from wallet.ledger.domain.outcomes import Held, Outcome
 from wallet.ledger.domain.reading import Page, make_books
@@ -154,10 +156,13 @@ class Ledger:
             if failpoints.armed is not None:
                 await failpoints.armed.reach("after_lock")
             await budgets.open_budgets(tx, page)
+            if page.wanted.adjustments:
+                await adjustments.open_details(tx, page)
             books, outcomes = await _decide(tx, page, bundles)
             await store.record_batch(tx, books)
             if books.grown_holds:
                 await holds.grow_holds(tx, list(books.grown_holds.values()))
+            await adjustments.record_details(tx, books)
             await budgets.record_budgets(tx, books.budgets)
             if books.recharges or books.alerts or books.rearmed:
                 for start in books.recharges:
@@ -197,6 +202,10 @@ async def _decide(
         books = make_books(page)
         try:
             return books, decide(books, bundles, RisingIds())
+        except NeedsTerms as need_terms:
+            # Of all wallets at once where something expires: of a sweep, most are.
+            due = [w for w in books.wallets.values() if _is_due(w, page, books)]
+            await adjustments.load_terms(tx, page, [need_terms.wallet, *due])
         except NeedsAllGrants as need:
             # The first time it is one balance; a second time, all that might ask as well.
             more = _truncated(books) if page.whole else [need.balance]
@@ -213,6 +222,11 @@ class RisingIds:
     def __call__(self, instant: datetime) -> UUID:
         self._next += 1
         return new_id(instant, self._next)
+
+
+def _is_due(wallet: Wallet, page: Page, books: Books) -> bool:
+    now = page.wanted.clocks.get(wallet.tenant_id, books.clock)
+    return any(balance.next_change <= now for balance in wallet.balances.values())
 
 
 def _truncated(books: Books) -> list[Balance]:
@@ -243,7 +257,7 @@ class Routes:
 
     def customer_of(self, item: Item) -> str:
         """The customer an item is about, or the next best thing to keep it in one lane."""
-        if isinstance(item, GrantItem | TouchItem):
+        if isinstance(item, GrantItem | TouchItem | WalletItem):
             return self._wallets.get((item.tenant_id, item.wallet_id), item.wallet_id)
         return item.customer_id or item.hold_id
 

@@ -12,6 +12,7 @@ from wallet.ledger.domain.batch import Bundle
 from wallet.ledger.domain.books import Balance, Books, Hold
 from wallet.ledger.domain.items import (
     CaptureItem,
+    ConvertItem,
     DebitItem,
     ExpireHoldItem,
     GrantItem,
@@ -19,6 +20,7 @@ from wallet.ledger.domain.items import (
     IncreaseItem,
     TouchItem,
     VoidItem,
+    WalletItem,
 )
 from wallet.ledger.domain.outcomes import encode, lists_of
 from wallet.ledger.domain.reading import GRANTS_READ, Page, Wanted
@@ -26,7 +28,7 @@ from wallet.ledger.domain.values import NEVER
 
 # Rows of a set cross as one text. None of these can be in it: ids, keys and references are
 # printable, and JSON escapes what is not.
-ROW, FIELD, _NULL = "\x1e", "\x1f", "\x1d"
+ROW, FIELD, NULL = "\x1e", "\x1f", "\x1d"
 
 Columns: TypeAlias = list[list[Any]]
 
@@ -72,6 +74,11 @@ def wanted_of(bundles: Sequence[Bundle]) -> Wanted:
                         wanted.customers.add((tenant, item.customer_id))
                 case GrantItem() | TouchItem():
                     wanted.wallets.add((tenant, item.wallet_id))
+                case WalletItem():
+                    wanted.wallets.add((tenant, item.wallet_id))
+                    wanted.adjustments.append(item)
+                    if isinstance(item, ConvertItem):
+                        wanted.assets.add(item.to_asset)
             if not isinstance(item, TouchItem | ExpireHoldItem):
                 wanted.keys.add((tenant, item.request_id))
     return wanted
@@ -269,7 +276,7 @@ def _new_holds(holds: Sequence[Hold], stamps: _Stamps) -> str:
                     hold.tenant_id,
                     hold.hold_id,
                     hold.customer_id,
-                    hold.wallet_id or _NULL,
+                    hold.wallet_id or NULL,
                     hold.asset,
                     str(hold.atoms),
                     str(hold.captured),
@@ -292,7 +299,7 @@ def _new_holds(holds: Sequence[Hold], stamps: _Stamps) -> str:
 
 
 def _end(hold: Hold, stamps: _Stamps) -> str:
-    return _NULL if hold.end_time is None else stamps[hold.end_time]
+    return NULL if hold.end_time is None else stamps[hold.end_time]
 
 
 def _pins(hold: Hold) -> str:

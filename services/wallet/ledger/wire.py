@@ -97,6 +97,14 @@ def parse_id(text: str, field: str) -> str:
     return text if _CANONICAL_UUID(text) else str(parse_uuid(text, field))
 
 
+def parse_keyed(
+    message: Message, kind: bytes, call: Call
+) -> tuple[str, str, bytes, datetime | None]:
+    """What every operation begins with: tenant, key, fingerprint, and the test clock if any."""
+    request_id = parse_key(getattr(message, "request_id"))  # noqa: B009 - of whatever message
+    return str(call.tenant_id), request_id, fingerprint_of(kind, message), clock_of(call)
+
+
 def find_id(text: str, field: str) -> str:
     """The same, or nothing where the field is empty."""
     return parse_id(text, field) if text else ""

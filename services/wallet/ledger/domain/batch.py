@@ -11,12 +11,18 @@ from uuid import UUID
 from kernel.errors import IdempotencyConflict, Refusal
 from wallet.ledger.domain.books import Books, Hold
 from wallet.ledger.domain.captures import capture
+from wallet.ledger.domain.conversions import convert
+from wallet.ledger.domain.corrections import correct
 from wallet.ledger.domain.debits import post_debit
+from wallet.ledger.domain.grant_changes import change_expiry, void_grant
 from wallet.ledger.domain.grants import create_grant
 from wallet.ledger.domain.holds import expire_hold, place_hold, void_hold
 from wallet.ledger.domain.increases import increase_hold
 from wallet.ledger.domain.items import (
     CaptureItem,
+    ChangeExpiryItem,
+    ConvertItem,
+    CorrectItem,
     DebitItem,
     ExpireHoldItem,
     GrantItem,
@@ -24,11 +30,15 @@ from wallet.ledger.domain.items import (
     IncreaseItem,
     Item,
     Operation,
+    ReverseItem,
     TouchItem,
+    VoidGrantItem,
     VoidItem,
+    WalletItem,
 )
 from wallet.ledger.domain.outcomes import Outcome, Refused, Touched, decode
 from wallet.ledger.domain.refusals import GroupRefused
+from wallet.ledger.domain.reversals import reverse
 from wallet.ledger.domain.ripening import present, touch
 from wallet.ledger.domain.savepoint import Savepoint
 from wallet.ledger.domain.signals import watch
@@ -41,9 +51,11 @@ NewId: TypeAlias = Callable[[datetime], UUID]
 def decide(books: Books, bundles: Sequence[Bundle], new_id: NewId) -> list[list[Outcome]]:
     """Answer every bundle in order; what was decided is in the books, to be recorded.
 
-    `new_id` makes an id for an instant. Raises NeedsAllGrants where more must be loaded, and Moved
-    where the lock was taken too narrowly; then nothing of the books may be recorded.
+    `new_id` makes an id for an instant. Raises NeedsAllGrants and NeedsTerms where more must be
+    loaded, and Moved where the lock was taken too narrowly; then nothing of the books may be
+    recorded.
     """
+    books.new_id = new_id
     return [
         [_answer(books, bundle[0], new_id)]
         if len(bundle) == 1
@@ -117,8 +129,27 @@ def _perform(books: Books, item: Operation, new_id: NewId) -> Outcome:
             return increase_hold(books, item)
         case GrantItem():
             return create_grant(books, item, str(new_id(item.now or books.clock)))
+        case WalletItem():
+            return _adjust(books, item, str(new_id(item.now or books.clock)))
         case _:
             assert_never(item)
+
+
+def _adjust(books: Books, item: WalletItem, grant_id: str) -> Outcome:
+    """What is done by hand. `grant_id` is for the grant that it makes, if any."""
+    match item:
+        case VoidGrantItem():
+            return void_grant(books, item)
+        case ChangeExpiryItem():
+            return change_expiry(books, item)
+        case ReverseItem():
+            return reverse(books, item, grant_id)
+        case CorrectItem():
+            return correct(books, item, grant_id)
+        case ConvertItem():
+            return convert(books, item, grant_id)
+        case _:
+            raise TypeError(f"{type(item).__name__} is no operation")
 
 
 def _keep_up(books: Books, item: TouchItem | ExpireHoldItem) -> Outcome:
@@ -167,7 +198,7 @@ def _keep(books: Books, item: Operation, outcome: Outcome) -> None:
 def _customer_of(books: Books, item: Operation, hold: Hold | None) -> str:
     if isinstance(item, DebitItem | HoldItem):
         return item.customer_id
-    if isinstance(item, GrantItem):
+    if isinstance(item, GrantItem | WalletItem):
         wallet = books.wallets.get((item.tenant_id, item.wallet_id))
         return wallet.customer_id if wallet is not None else ""
     return hold.customer_id if hold is not None else ""
@@ -176,6 +207,8 @@ def _customer_of(books: Books, item: Operation, hold: Hold | None) -> str:
 def _reference_of(item: Operation, hold: Hold | None) -> str:
     if isinstance(item, GrantItem):
         return item.source
+    if isinstance(item, WalletItem):
+        return item.reason
     if isinstance(item, VoidItem | IncreaseItem):
         return hold.reference if hold is not None else ""
     return item.reference

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TypeAlias
+from uuid import UUID
 
 from wallet.budgets.domain.counting import Budgets, Path
+from wallet.ledger.domain.details import Details, Rollover
 from wallet.ledger.domain.outcomes import Outcome, Share
 from wallet.ledger.domain.values import (
     NEVER,
@@ -29,6 +32,14 @@ class NeedsAllGrants(Exception):
     def __init__(self, balance: Balance) -> None:
         super().__init__(balance.wallet_id)
         self.balance = balance
+
+
+class NeedsTerms(Exception):
+    """A grant expires and it is not known what of it rolls over: load that and decide again."""
+
+    def __init__(self, wallet: Wallet) -> None:
+        super().__init__(wallet.wallet_id)
+        self.wallet = wallet
 
 
 class Moved(Exception):
@@ -60,6 +71,11 @@ class Grant:
     cost_asset: str = ""
     source: str = ""
     request_id: str = ""
+    # Known of grants that are touched one by one, not of those that a debit burns.
+    rollover: Rollover | None = None
+    rolled_from: str = ""
+    void_time: datetime | None = None
+    lost: int = 0  # other than by use: expired, voided, corrected, rolled over
 
     def rank(self) -> tuple[int, int, datetime, Decimal, datetime, datetime, str]:
         """Burn order: lower first."""
@@ -156,6 +172,7 @@ class Wallet:
     change_time: datetime | None = None  # of its last change: time never goes back before it
     balances: dict[str, Balance] = field(default_factory=dict)
     grants: dict[str, Grant] = field(default_factory=dict)  # all that are loaded
+    terms_known: bool = False  # what its grants roll over
 
     def balance(self, asset: str) -> Balance:
         """Its balance of an asset; one that was never used is empty."""
@@ -232,6 +249,10 @@ class Books:
     recharges: list[RechargeStart] = field(default_factory=list)
     alerts: list[tuple[Balance, int]] = field(default_factory=list)  # fired, with what was left
     rearmed: list[Balance] = field(default_factory=list)
+    new_id: Callable[[datetime], UUID] | None = None  # makes ids, while a batch is decided
+    voided_grants: list[tuple[Wallet, Grant]] = field(default_factory=list)
+    moved_expiries: dict[str, tuple[Wallet, Grant]] = field(default_factory=dict)
+    details: Details = field(default_factory=Details)
     budgets: Budgets = field(default_factory=Budgets)
 
     def move(

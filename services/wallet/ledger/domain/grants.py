@@ -8,12 +8,11 @@ from wallet.ledger.domain.books import Books, Grant
 from wallet.ledger.domain.items import GrantItem
 from wallet.ledger.domain.outcomes import Granted
 from wallet.ledger.domain.refusals import WalletClosed
-from wallet.ledger.domain.ripening import present, settle, touch
+from wallet.ledger.domain.ripening import add_grant, present, settle, touch
 from wallet.ledger.domain.signals import watch
 from wallet.ledger.domain.values import (
     GRANT_SOURCES,
     NEVER,
-    Account,
     GrantKind,
     TransferKind,
     WalletState,
@@ -41,6 +40,8 @@ def create_grant(books: Books, item: GrantItem, grant_id: str) -> Granted:
     if balance.credited + item.atoms > ATOMS_MAX:
         raise InvalidValue("amount.value", "is more than a balance can hold")
     touch(books, balance, now)
+    if item.rollover is not None and expire == NEVER:
+        raise InvalidValue("rollover", "goes with expire_time")
 
     grant = Grant(
         grant_id=grant_id,
@@ -60,27 +61,14 @@ def create_grant(books: Books, item: GrantItem, grant_id: str) -> Granted:
         cost_asset=item.cost_asset,
         source=item.source,
         request_id=item.request_id,
+        rollover=item.rollover,
     )
-    balance.credited += item.atoms
-    if grant.dormant:
-        balance.dormant += item.atoms
-        balance.next_change = min(balance.next_change, effective)
-    balance.next_change = min(balance.next_change, expire)
-    if item.restrictions is not None:
-        balance.restricted_grants += 1
-    wallet.grants[grant_id] = grant
-    # Behind grants that are not loaded it waits unloaded too: nothing is burnt out of order.
-    if not balance.truncated or (balance.grants and grant.rank() < balance.grants[-1].rank()):
-        balance.grants.append(grant)
-        balance.grants.sort(key=Grant.rank)
-    books.new_grants.append((balance, grant))
-    books.move(
+    add_grant(
+        books,
         balance,
+        grant,
         TransferKind.GRANT,
-        item.atoms,
         GRANT_SOURCES[GrantKind(item.grant_kind)],
-        Account.WALLET,
-        [(grant, item.atoms)],
         item.request_id,
         now,
     )
@@ -102,4 +90,5 @@ def create_grant(books: Books, item: GrantItem, grant_id: str) -> Granted:
         item.cost_asset,
         item.source,
         now,
+        rollover=item.rollover,
     )

@@ -154,6 +154,8 @@ def release(books: Books, hold: Hold, request_id: str, now: datetime) -> None:
     for wallet_id, pinned in by_wallet(pins):
         wallet = books.wallets[hold.tenant_id, wallet_id]
         balance = wallet.balances[hold.asset]
+        # What is free of an expired grant goes by its terms; what is released now does not.
+        touch(books, balance, now)
         split: Split = []
         lent = 0
         for _, grant_id, atoms in pinned:

@@ -10,7 +10,15 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import ClassVar, TypeAlias
 
-from wallet.ledger.domain.values import OperationKind, OverCapture, Purpose, Restrictions
+from wallet.ledger.domain.details import Rollover
+from wallet.ledger.domain.values import (
+    Account,
+    OperationKind,
+    OverCapture,
+    Purpose,
+    Restrictions,
+    TransferKind,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -121,6 +129,85 @@ class GrantItem(Keyed):
     cost_basis: Decimal
     cost_asset: str
     source: str
+    rollover: Rollover | None = None
+
+
+@dataclass(slots=True, eq=False)
+class WalletItem(Keyed):
+    """What is done by hand to one wallet, with who did it and why.
+
+    Its kinds are read apart from the rest: they need details that the usual batch does without.
+    """
+
+    kind: ClassVar[OperationKind]
+    hold_id: ClassVar[str] = ""
+    wallet_id: str
+    asset: str
+    scale: int | None
+    reason: str
+    approver: str
+    caller: str
+
+
+@dataclass(slots=True, eq=False)
+class VoidGrantItem(WalletItem):
+    """Take a grant back: what is left of it, and with `replay` what it paid for as well."""
+
+    kind: ClassVar[OperationKind] = OperationKind.VOID_GRANT
+    grant_id: str
+    replay: bool
+
+
+@dataclass(slots=True, eq=False)
+class ChangeExpiryItem(WalletItem):
+    """Let a grant expire at another time; NEVER for not at all."""
+
+    kind: ClassVar[OperationKind] = OperationKind.CHANGE_EXPIRY
+    grant_id: str
+    expire_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A transfer that is to be reversed; it never changes, so it is read before the lock."""
+
+    kind: TransferKind
+    atoms: int
+    split: tuple[tuple[str | None, int], ...]
+    by_hand: bool  # posted by a void's replay: its originals are what is reversed
+
+
+@dataclass(slots=True, eq=False)
+class ReverseItem(WalletItem):
+    """Give a transfer back, whole (`atoms` None: what is left of it) or in part."""
+
+    kind: ClassVar[OperationKind] = OperationKind.REVERSE
+    sequence: int
+    original: Original | None
+    atoms: int | None
+
+
+@dataclass(slots=True, eq=False)
+class CorrectItem(WalletItem):
+    """Put value in or take it out against a house account."""
+
+    kind: ClassVar[OperationKind] = OperationKind.CORRECT
+    atoms: int
+    increase: bool
+    house: Account
+    grant_id: str  # with a decrease: taken from this grant alone
+    expire_time: datetime | None  # of the grant that an increase makes
+
+
+@dataclass(slots=True, eq=False)
+class ConvertItem(WalletItem):
+    """Turn value of one asset into another's at the rate in force."""
+
+    kind: ClassVar[OperationKind] = OperationKind.CONVERT
+    atoms: int
+    to_asset: str
+    to_scale: int | None
+    expire_time: datetime | None
 
 
 @dataclass(slots=True, eq=False)
@@ -144,6 +231,8 @@ class ExpireHoldItem:
     now: datetime | None
 
 
-Operation: TypeAlias = DebitItem | HoldItem | CaptureItem | VoidItem | GrantItem | IncreaseItem
+Operation: TypeAlias = (
+    DebitItem | HoldItem | CaptureItem | VoidItem | GrantItem | IncreaseItem | WalletItem
+)
 Upkeep: TypeAlias = TouchItem | ExpireHoldItem
 Item: TypeAlias = Operation | Upkeep

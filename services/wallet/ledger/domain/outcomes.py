@@ -9,6 +9,8 @@ from decimal import Decimal
 from typing import Any, TypeAlias
 
 from kernel.errors import Kind, Refusal
+from wallet.ledger.domain.answers import Answer, decode_answer, encode_answer
+from wallet.ledger.domain.details import Rollover
 from wallet.ledger.domain.values import NEVER, HoldState, Restrictions
 
 # One wallet's part: wallet, atoms, sequence number of the change there.
@@ -68,6 +70,10 @@ class Granted:
     source: str
     create_time: datetime
     replayed: bool = field(default=False, compare=False)
+    rollover: Rollover | None = None
+    rolled_from: str = ""
+    held: int = 0
+    void_time: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -92,7 +98,7 @@ class Touched:
     replayed: bool = field(default=False, compare=False)
 
 
-Outcome: TypeAlias = Posted | Held | Granted | Refused | Touched
+Outcome: TypeAlias = Posted | Held | Granted | Refused | Touched | Answer
 
 
 def encode(outcome: Outcome) -> str:
@@ -138,11 +144,23 @@ def encode(outcome: Outcome) -> str:
                 outcome.cost_asset,
                 outcome.source,
                 outcome.create_time.isoformat(),
+                *_terms(outcome),
             ]
         )
     if isinstance(outcome, Refused):
         return "R" + _dumps([outcome.reason, outcome.kind.value, outcome.message, outcome.facts])
-    raise TypeError(f"{type(outcome).__name__} is not kept")
+    if isinstance(outcome, Touched):
+        raise TypeError(f"{type(outcome).__name__} is not kept")
+    return encode_answer(outcome)
+
+
+def _terms(granted: Granted) -> list[object]:
+    """What few grants have stands at the end, and only where there is some."""
+    rollover = granted.rollover
+    if rollover is None and not granted.held:
+        return []
+    rolls = rollover and [str(rollover.fraction), rollover.cap, rollover.seconds]
+    return [rolls, granted.held]
 
 
 def decode(text: str) -> Outcome:
@@ -158,6 +176,9 @@ def decode(text: str) -> Outcome:
     if letter == "R":
         reason, kind, message, facts = values
         return Refused(reason, Kind(kind), message, facts, replayed=True)
+    answer = decode_answer(letter, values)
+    if answer is not None:
+        return answer
     raise ValueError(f"no outcome begins with {letter!r}")
 
 
@@ -195,6 +216,7 @@ def _decode_held(values: list[Any]) -> Held:
 
 
 def _decode_granted(values: list[Any]) -> Granted:
+    rolls, held = values[15:17] if len(values) > 15 else (None, 0)
     return Granted(
         grant_id=values[0],
         wallet_id=values[1],
@@ -212,6 +234,8 @@ def _decode_granted(values: list[Any]) -> Granted:
         source=values[13],
         create_time=datetime.fromisoformat(values[14]),
         replayed=True,
+        rollover=Rollover(Decimal(rolls[0]), rolls[1], rolls[2]) if rolls else None,
+        held=held,
     )
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeAlias
 
 from wallet.budgets.domain.counting import NodeName
 from wallet.budgets.domain.reading import make_budgets
 from wallet.ledger.domain.books import Alert, Balance, Books, Grant, Hold, Wallet
+from wallet.ledger.domain.details import Rollover
+from wallet.ledger.domain.items import WalletItem
 from wallet.ledger.domain.outcomes import restrictions_of
 from wallet.ledger.domain.values import NEVER, HoldState, Restrictions, ShortfallMode, WalletState
 from wallet.recharge.domain import RechargeMode, Rule
@@ -30,6 +32,7 @@ class Wanted:
     wallets: set[tuple[str, str]] = field(default_factory=set)
     holds: set[tuple[str, str]] = field(default_factory=set)
     keys: set[tuple[str, str]] = field(default_factory=set)
+    adjustments: list[WalletItem] = field(default_factory=list)
     nodes: set[NodeName] = field(default_factory=set)
     assets: set[str] = field(default_factory=set)
     clocks: dict[str, datetime] = field(default_factory=dict)
@@ -44,6 +47,11 @@ class Page:
     # Further grants, where the first few did not do, and the balances that they are all of.
     grants: list[Row] = field(default_factory=list)
     whole: set[tuple[str, str, str]] = field(default_factory=set)
+    # What few items need: single grants and their history, reversals, rates, closed periods.
+    details: list[tuple[str, Sequence[Row]]] = field(default_factory=list)
+    # What grants roll over, of some wallets.
+    terms: list[Row] = field(default_factory=list)
+    terms_of: set[tuple[str, str]] = field(default_factory=set)
     # Nodes and caps, where an item or a hold names a node.
     budgets: list[Any] = field(default_factory=list)
 
@@ -56,6 +64,7 @@ def make_books(page: Page) -> Books:
     _make_balances(books, page)
     _make_grants(books, page)
     _make_holds(books, row)
+    _add_details(books, page)
     if page.budgets:
         books.budgets = make_budgets(page.budgets)
     for tenant, key, fingerprint, outcome in _rows(row, "k_"):
@@ -66,6 +75,49 @@ def make_books(page: Page) -> Books:
         alert = Alert(int(threshold), armed, scale)
         books.wallets[tenant, wallet_id].balance(asset).alert = alert
     return books
+
+
+def _add_details(books: Books, page: Page) -> None:
+    details = books.details
+    for what, rows in page.details:
+        for values in rows:
+            match what:
+                case "grants":
+                    _add_single(books, values)
+                case "reversed":
+                    details.reversed[values[0], values[1], values[2]] = int(values[3])
+                case "rates":
+                    rate = (values[3], Decimal(values[4]))
+                    details.rates[values[0], values[1], values[2]] = rate
+                case "closed":
+                    details.closed[values[0]] = values[1]
+    for tenant, wallet_id, grant_id, *terms in page.terms:
+        grant = books.wallets[tenant, wallet_id].grants.get(grant_id)
+        if grant is not None:
+            grant.rollover = _read_rollover(terms[:3])
+            grant.cost_asset, grant.source = terms[3:]
+    for key in page.terms_of:
+        books.wallets[key].terms_known = True
+
+
+def _add_single(books: Books, values: Row) -> None:
+    _add_grant(books, values[:17], listed=False)
+    grant = books.wallets[values[1], values[2]].grants[values[4]]
+    grant.cost_asset, grant.source, grant.void_time = values[17:20]
+    grant.lost = int(values[20])
+    first_use = values[21]
+    if first_use is not None:
+        zoned = first_use if first_use.tzinfo is not None else first_use.replace(tzinfo=UTC)
+        books.details.first_uses[grant.grant_id] = zoned
+    grant.rollover = _read_rollover(values[22:25])
+    grant.rolled_from = values[25] or ""
+
+
+def _read_rollover(values: Row) -> Rollover | None:
+    fraction, cap, seconds = values
+    if fraction is None:
+        return None
+    return Rollover(Decimal(fraction), None if cap is None else int(cap), seconds)
 
 
 _SPANS: dict[str, slice] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from kernel.errors import Kind, Refusal
 from kernel.money import format_atoms
 
@@ -93,4 +95,94 @@ class GroupRefused(Refusal):
     def __init__(self, request_id: str) -> None:
         super().__init__(
             f"not posted, since {request_id!r} of its group was refused", request_id=request_id
+        )
+
+
+class GrantEnded(Refusal):
+    """A grant that was voided or has expired is not changed."""
+
+    reason = "GRANT_ENDED"
+
+    def __init__(self, grant_id: str, state: str) -> None:
+        super().__init__(f"grant {grant_id} is {state}", grant_id=grant_id, state=state)
+
+
+class GrantHeld(Refusal):
+    """Open holds pin a part of the grant: capture or void them first."""
+
+    reason = "GRANT_HELD"
+
+    def __init__(self, grant_id: str, held: int, asset: str, scale: int) -> None:
+        value = format_atoms(held, scale)
+        super().__init__(
+            f"{value} {asset} of grant {grant_id} is held",
+            grant_id=grant_id,
+            held=value,
+            asset=asset,
+        )
+
+
+class GrantNotCovered(Refusal):
+    """Other grants do not suffice for what this one paid for."""
+
+    reason = "GRANT_NOT_COVERED"
+
+    def __init__(self, grant_id: str, available: int, needed: int, asset: str, scale: int) -> None:
+        have, need = format_atoms(available, scale), format_atoms(needed, scale)
+        super().__init__(
+            f"grant {grant_id} paid for {need} {asset}; other grants may pay {have}",
+            grant_id=grant_id,
+            available=have,
+            needed=need,
+            asset=asset,
+        )
+
+
+class PeriodClosed(Refusal):
+    """It would change what a closed accounting period says."""
+
+    reason = "PERIOD_CLOSED"
+
+    def __init__(self, through: datetime) -> None:
+        super().__init__(
+            f"the books are closed until {through.isoformat()}", closed_through=through.isoformat()
+        )
+
+
+class NotReversible(Refusal):
+    """Only debits and captures are reversed."""
+
+    reason = "TRANSFER_NOT_REVERSIBLE"
+
+    def __init__(self, transfer_id: str, kind: str) -> None:
+        super().__init__(
+            f"transfer {transfer_id} is of kind {kind}", transfer_id=transfer_id, kind=kind
+        )
+
+
+class ReversedAlready(Refusal):
+    """More would be given back than was taken."""
+
+    reason = "OVER_REVERSAL"
+
+    def __init__(self, transfer_id: str, left: int, needed: int, scale: int) -> None:
+        have, need = format_atoms(left, scale), format_atoms(needed, scale)
+        super().__init__(
+            f"{need} to reverse, {have} of transfer {transfer_id} is left",
+            transfer_id=transfer_id,
+            reversible=have,
+            needed=need,
+        )
+
+
+class NoExchangeRate(Refusal):
+    """No rate between the two assets is in force."""
+
+    reason = "NO_EXCHANGE_RATE"
+
+    def __init__(self, from_asset: str, to_asset: str) -> None:
+        super().__init__(
+            f"no rate from {from_asset} to {to_asset} is in force",
+            from_asset=from_asset,
+            to_asset=to_asset,
         )

@@ -23,7 +23,7 @@ _BALANCE = (
     "truncated",
     "dirty",
 )
-_GRANT = ("remaining", "held", "dormant")
+_GRANT = ("remaining", "held", "dormant", "lost")
 _HOLD = ("captured", "state", "pins", "end_time")
 _RULE = ("generation", "in_flight", "month", "month_bought")
 
@@ -56,9 +56,16 @@ class Savepoint:
         self._holds = [(hold, _hold_of(hold)) for hold in holds]
         self._changed_grants = dict(books.changed_grants)
         self._changed_holds = dict(books.changed_holds)
+        self._grants_of = [(wallet, set(wallet.grants)) for wallet in wallets]
         self._lengths = [
             (rows, len(rows))
-            for rows in (books.transfers, books.recharges, books.alerts, books.rearmed)
+            for rows in (
+                books.transfers,
+                books.recharges,
+                books.alerts,
+                books.rearmed,
+                books.new_grants,
+            )
         ]
 
     def restore(self) -> None:
@@ -69,6 +76,9 @@ class Savepoint:
             balance.grants = grants
         for grant, values in self._grants:
             _put(grant, _GRANT, values)
+        for wallet, known in self._grants_of:
+            for grant_id in set(wallet.grants) - known:
+                del wallet.grants[grant_id]  # rolled over into, while a member was decided
         for hold, values in self._holds:
             _put(hold, _HOLD, values)
         for rule, values in self._rules:

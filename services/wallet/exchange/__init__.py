@@ -1,0 +1,1 @@
+"""Exchange: dated rates between assets, and conversions at them."""
