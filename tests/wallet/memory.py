@@ -15,6 +15,7 @@ from wallet.ledger.domain.books import Books, Grant, Hold, NeedsAllGrants, Row, 
 from wallet.ledger.domain.outcomes import Outcome, encode
 from wallet.ledger.domain.values import NEVER
 
+MAKES_GRANTS = (1, 11, 12, 13)  # kinds of moves that put a new grant into a wallet
 LISTED = 2  # grants listed at first: fewer than in service, so that lists run out often
 
 
@@ -27,10 +28,12 @@ class MemoryLedger:
     holds: dict[tuple[str, str], Hold] = field(default_factory=dict)
     answers: dict[tuple[str, str], tuple[bytes, str | Outcome]] = field(default_factory=dict)
     journal: list[Row] = field(default_factory=list)
+    reversed: dict[tuple[str, str, int], int] = field(default_factory=dict)
     asked_again: int = 0
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     def add(self, wallet: Wallet) -> None:
+        wallet.terms_known = True
         self.wallets[wallet.wallet_id] = wallet
 
     async def apply(self, bundles: Sequence[Bundle]) -> list[list[Outcome]]:
@@ -51,6 +54,7 @@ class MemoryLedger:
     def _books(self, now: datetime, whole: set[tuple[str, str]]) -> Books:
         wallets, holds = copy.deepcopy((self.wallets, self.holds))
         books = Books(clock=now, holds=holds, answers=dict(self.answers))
+        books.details.reversed = dict(self.reversed)
         for wallet in sorted(wallets.values(), key=lambda w: (w.priority, w.wallet_id)):
             books.wallets[self.tenant_id, wallet.wallet_id] = wallet
             key = (self.tenant_id, wallet.customer_id)
@@ -66,6 +70,7 @@ class MemoryLedger:
         self.journal += books.transfers
         self.wallets = {wallet.wallet_id: wallet for wallet in books.wallets.values()}
         self.holds = books.holds
+        self.reversed = books.details.reversed
         for hold in self.holds.values():
             hold.is_new = False
         for wallet in self.wallets.values():
@@ -81,7 +86,11 @@ class MemoryLedger:
             self.answers[tenant_id, request_id] = (fingerprint, encode(outcome))
 
     def _of_asset(self, wallet: Wallet, asset: str) -> list[Grant]:
-        granted = {row[9].strip("{}") for row in self.journal if row[3] == 1 and row[4] == asset}
+        granted = {
+            row[9].strip("{}")
+            for row in self.journal
+            if row[3] in MAKES_GRANTS and row[7] == 1 and row[4] == asset
+        }
         return [
             grant
             for grant in wallet.grants.values()
@@ -129,17 +138,19 @@ def _check_grants(wallet: Wallet, rows: list[Row]) -> None:
     remaining: dict[str, int] = {}
     held: dict[str, int] = {}
     for row in rows:
-        kind = row[3]
+        debit, credit = row[6], row[7]
         ids, parts = row[9].strip("{}").split(","), row[10].strip("{}").split(",")
         assert sum(int(part) for part in parts) == int(row[5])
         for grant_id, part in zip(ids, parts, strict=True):
             atoms = int(part)
-            if kind == 1:
+            if credit == 1 and debit != 2:
                 remaining[grant_id] = remaining.get(grant_id, 0) + atoms
-            elif kind in (2, 4, 6, 7):
+            elif (debit == 1 and credit != 2) or (debit == 2 and credit != 1):
                 remaining[grant_id] = remaining.get(grant_id, 0) - atoms
-            if kind in (3, 4, 5, 8):
-                held[grant_id] = held.get(grant_id, 0) + (atoms if kind in (3, 8) else -atoms)
+            if credit == 2:
+                held[grant_id] = held.get(grant_id, 0) + atoms
+            elif debit == 2:
+                held[grant_id] = held.get(grant_id, 0) - atoms
     for grant in wallet.grants.values():
         assert grant.remaining == remaining.get(grant.grant_id, 0)
         assert grant.held == held.get(grant.grant_id, 0)

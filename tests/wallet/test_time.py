@@ -103,6 +103,41 @@ async def test_a_grant_expires_when_its_wallet_is_touched(timed: TimedClient) ->
     assert await timed.verify() == []
 
 
+async def test_what_rolls_over_goes_on_in_a_grant_of_its_own_expiry(timed: TimedClient) -> None:
+    wallet_id = await timed.wallet()
+    later = NEXT_MONTH + timedelta(days=10)
+    rollover = ledger_pb2.Rollover(
+        fraction="0.5", cap="20", time_to_live=Duration(seconds=10 * 86_400)
+    )
+    first = await timed.grant(wallet_id, "30", expire_time=_stamp(NEXT_MONTH), rollover=rollover)
+    assert first.rollover == rollover
+    second = await timed.grant(wallet_id, "100", expire_time=_stamp(NEXT_MONTH), rollover=rollover)
+    await timed.debit("10")
+    await timed.advance(NEXT_MONTH)
+    assert (await timed.debit("1")).debit.available == "29", "half of 20, and 20 of 100"
+    rolled = {g.rolled_from: g for g in await timed.list_grants(wallet_id) if g.rolled_from}
+    assert rolled[first.grant_id].amount.value == "10"
+    assert rolled[second.grant_id].amount.value == "20"
+    assert {g.expire_time.ToDatetime(tzinfo=UTC) for g in rolled.values()} == {later}
+    kinds = [t.kind for t in await timed.transfers(wallet_id)]
+    assert kinds.count(ledger_pb2.TRANSFER_KIND_ROLLOVER) == 4
+    await timed.advance(later)
+    assert (await timed.debit("1")).refusal.facts["available"] == "0"
+    assert await timed.verify() == []
+
+
+async def test_what_would_have_expired_again_meanwhile_does_not_roll_over(
+    timed: TimedClient,
+) -> None:
+    wallet_id = await timed.wallet()
+    rollover = ledger_pb2.Rollover(time_to_live=Duration(seconds=86_400))
+    await timed.grant(wallet_id, "30", expire_time=_stamp(NEXT_MONTH), rollover=rollover)
+    await timed.advance(NEXT_MONTH + timedelta(days=1))
+    assert (await timed.debit("1")).refusal.reason == "INSUFFICIENT_FUNDS"
+    assert len(await timed.list_grants(wallet_id)) == 1
+    assert await timed.verify() == []
+
+
 async def test_a_grant_waits_for_its_time(timed: TimedClient) -> None:
     wallet_id = await timed.wallet()
     await timed.grant(wallet_id, "30", effective_time=_stamp(NEXT_MONTH))
@@ -168,14 +203,18 @@ async def test_the_sweeper_does_for_untouched_wallets_what_a_touch_would_do(
     await timed.grant(wallet_id, "50", effective_time=_stamp(NEXT_MONTH))
     await timed.grant(wallet_id, "10")
     await timed.hold("20")
+    other = await timed.wallet("c2")
+    rollover = ledger_pb2.Rollover(fraction="0.25")
+    await timed.grant(other, "40", expire_time=_stamp(NEXT_MONTH), rollover=rollover)
     async with _sweeper(wallet_database, timed.times) as (sweeper, _):
         assert await sweeper.sweep() == 0
     timed.times.instants[timed.tenant_id] = NEXT_MONTH
     async with _sweeper(wallet_database, timed.times) as (sweeper, _):
-        assert await sweeper.sweep() == 2, "one balance, one hold"
+        assert await sweeper.sweep() == 3, "two balances, one hold"
         assert await sweeper.sweep() == 0
     (balance,) = await timed.balances()
     assert (balance.available, balance.held, balance.debited) == ("60", "0", "30")
+    assert await timed.available("c2") == "10", "a quarter went on"
     assert await timed.verify() == []
 
 
