@@ -7,8 +7,8 @@ from alembic import op
 from chassis.migrations import grant, own, protect, reveal
 from wallet.migrations import statements
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 
 # What the ledger's definer functions may do, and what the service's own role may.
 TABLES = {
@@ -31,7 +31,7 @@ FUNCTIONS = (
 
 
 def upgrade() -> None:
-    for statement in statements("0009_adjustments.sql"):
+    for statement in statements("0010_adjustments.sql"):
         op.execute(statement)
     for table, (of_ledger, of_service) in TABLES.items():
         protect(op, "wallet", table)
