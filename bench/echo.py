@@ -20,7 +20,7 @@ import grpc.aio
 import uvloop
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from bench.load import drive
+from bench.load import LATENCY_CALLERS, RATE_CALLERS, drive
 from bench.records import Records
 from chassis.auth import mint
 from chassis.call import Call, Environment
@@ -93,8 +93,12 @@ async def _serve() -> None:
         await asyncio.Event().wait()
 
 
-async def measure(records: Records, *, callers: int = 64) -> None:
-    """Unary calls a second, and their durations at one caller."""
+async def measure(records: Records) -> None:
+    """Unary calls a second with the server saturated, and their durations at 64 callers and at one.
+
+    Rates are taken at 256 callers, durations at 64: in a closed loop of 64 a service that gathers
+    calls into durable batches waits for its callers part of the time, and the rate is theirs.
+    """
     process = _start()
     try:
         assert process.stdout is not None
@@ -112,8 +116,9 @@ async def measure(records: Records, *, callers: int = 64) -> None:
             async def call(_: int) -> None:
                 await echo(request, metadata=metadata, timeout=10)
 
-            load = await drive(call, callers=callers, warm_up=20)
-            records.add("echo.unary", load.rate(), "calls/s")
+            full = await drive(call, callers=RATE_CALLERS, warm_up=20)
+            records.add("echo.unary", full.rate(), "calls/s")
+            load = await drive(call, callers=LATENCY_CALLERS, seconds=3.0)
             records.add_latency("echo.unary", load.durations)
             single = await drive(call, callers=1, seconds=1.5, warm_up=20)
             records.add_latency("echo.unary.one_caller", single.durations)

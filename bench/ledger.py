@@ -10,7 +10,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from bench import world
-from bench.load import drive
+from bench.load import LATENCY_CALLERS, RATE_CALLERS, drive
 from bench.records import Records
 from bench.wallet import CALLERS, debit, key
 from chassis.outbox import stream_name
@@ -22,7 +22,6 @@ from tollgate_cli import setting_up
 from tollgate_cli.supervisor import Suite
 from tollgate_sdk import Tollgate
 
-UNARY_CALLERS = 64
 GRANTED_WALLETS = 1_000
 GRANTS = 100
 GRANTS_A_CALL = 1_000
@@ -34,7 +33,7 @@ JOURNAL_BATCH = 1_000
 
 
 async def measure_unary_holds(records: Records, client: Tollgate, _: Suite) -> None:
-    """Holds placed one a call, at 64 callers and at one."""
+    """Holds placed one a call, with the server saturated; durations at 64 callers and at one."""
     customers = await world.open_wallets(client, "unary", 1_000)
     chance = random.Random(13)
 
@@ -52,8 +51,9 @@ async def measure_unary_holds(records: Records, client: Tollgate, _: Suite) -> N
         )
 
     name = "wallet.hold.unary"
-    load = await drive(place, callers=UNARY_CALLERS, warm_up=20)
-    records.add(name, load.rate(), "calls/s", "echo.unary")
+    full = await drive(place, callers=RATE_CALLERS, warm_up=20)
+    records.add(name, full.rate(), "calls/s", "echo.unary")
+    load = await drive(place, callers=LATENCY_CALLERS, seconds=3.0)
     records.add_latency(name, load.durations, "echo.unary")
     single = await drive(place, callers=1, seconds=3.0, warm_up=20)
     records.add_latency(f"{name}.one_caller", single.durations, "echo.unary.one_caller")

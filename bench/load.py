@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 SECONDS = 5.0  # of measuring; long enough for a few hundred commits
 SECONDS_MAX = 30.0
+RATE_CALLERS = 256  # of unary calls: enough that the server is never idle
+LATENCY_CALLERS = 64
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from bench import world
-from bench.load import drive
+from bench.load import LATENCY_CALLERS, RATE_CALLERS, drive
 from bench.records import Records
 from kernel.ids import new_id
 from tollgate.metering.v1 import event_pb2 as events
@@ -17,7 +17,6 @@ from tollgate_sdk import Tollgate
 
 BATCH_EVENTS = 500
 INGEST_CALLERS = 8
-AUTHORIZE_CALLERS = 64
 AUTHORIZATIONS_MAX = 60_000  # more than are asked for in the time: none is a repetition
 
 
@@ -42,7 +41,7 @@ async def measure_ingest(records: Records, client: Tollgate, plan: str) -> None:
 
 
 async def measure_authorize(records: Records, client: Tollgate) -> None:
-    """Authorizations a second at 64 callers, and their durations at one.
+    """Authorizations a second with the server saturated, and their durations at 64 callers and one.
 
     Requests are made beforehand, as those of the echo are: what is measured is the services.
     """
@@ -57,8 +56,9 @@ async def measure_authorize(records: Records, client: Tollgate) -> None:
         if answer.WhichOneof("answer") != "allowed":
             raise RuntimeError(f"an authorization was denied: {answer}")
 
-    load = await drive(authorize, callers=AUTHORIZE_CALLERS, seconds=6.0, warm_up=20)
-    records.add("metering.authorize.unary", load.rate(), "calls/s", "echo.unary")
+    full = await drive(authorize, callers=RATE_CALLERS, seconds=6.0, warm_up=4)
+    records.add("metering.authorize.unary", full.rate(), "calls/s", "echo.unary")
+    load = await drive(authorize, callers=LATENCY_CALLERS, seconds=4.0)
     records.add_latency("metering.authorize.unary", load.durations, "echo.unary")
     requests = [_authorization(chance, customers) for _ in range(AUTHORIZATIONS_MAX)]
     single = await drive(authorize, callers=1, seconds=3.0, warm_up=20)
