@@ -24,7 +24,9 @@ def _prefixed(document: Mapping[str, Any], message: Descriptor) -> dict[str, Any
     for name, value in document.items():
         field = message.fields_by_name[name]
         if field.enum_type is not None:
-            found[name] = field.enum_type.values[0].name.removesuffix("UNSPECIFIED") + value
+            prefix = field.enum_type.values[0].name.removesuffix("UNSPECIFIED")
+            several = isinstance(value, list)
+            found[name] = [prefix + one for one in value] if several else prefix + value
         elif field.message_type is None or field.message_type.GetOptions().map_entry:
             found[name] = value
         elif isinstance(value, list):

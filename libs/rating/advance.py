@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kernel.errors import InvalidValue
-from rating.cells import cell_of
+from rating.cells import part_of
 from rating.percentage import add_amount
-from rating.price import Accumulate, Matrix, Percentage, Price
+from rating.price import Accumulate, Matrix, Percentage, Price, TimeOfUse
 from rating.state import State, Usage
 from rating.steps import bounds_share, has_windows_of_its_own
 from rating.tariff import Tariff, tariff_of
@@ -35,8 +35,8 @@ def advance_tariff(tariff: Tariff, state: State, usage: Usage) -> State:
     if price.accumulate is Accumulate.WINDOW:
         assert tariff.inner is not None
         return _into_part(after, usage.window, tariff.inner, usage)
-    if isinstance(price.model, Matrix):
-        cell = cell_of(price.model, usage.properties)
+    if isinstance(price.model, Matrix | TimeOfUse):
+        cell = part_of(price.model, usage)
         return _into_part(after, str(cell), tariff.cells[cell], usage)
     if price.accumulate is Accumulate.EVENT:
         assert tariff.inner is not None

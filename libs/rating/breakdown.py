@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import assert_never
 
-from rating.cells import cell_name
+from rating.cells import part_name, parts_of
 from rating.components import Breakdown, Component, total
 from rating.curves import Rung, Scale, rungs_of
 from rating.exact import Number, ceil_div, exact, floor_div
@@ -29,6 +29,7 @@ from rating.price import (
     Seat,
     Stairstep,
     Tiered,
+    TimeOfUse,
     Unit,
     Volume,
     ZeroQuantity,
@@ -61,20 +62,20 @@ def _scoped(price: Price, state: State) -> Parts:
         inner = one_scope(price)
         windows = sorted(state.parts)
         return [p.inside(name) for name in windows for p in _scoped(inner, state.parts[name])]
-    if isinstance(price.model, Matrix):
+    if isinstance(price.model, Matrix | TimeOfUse):
         return _after(price, state, _matrix(price, price.model, state))
     if price.accumulate is Accumulate.EVENT:
         return [Component("events", state.event_cost, state.event_count)]
     return _after(price, state, _modelled(price, state))
 
 
-def _matrix(price: Price, model: Matrix, state: State) -> Parts:
+def _matrix(price: Price, model: Matrix | TimeOfUse, state: State) -> Parts:
     parts: Parts = []
-    for position, cell in enumerate(model.cells):
+    for position, cell in enumerate(parts_of(model)):
         part = state.parts.get(str(position))
         if part is not None:
             inner = _scoped(cell_price(price, cell), part)
-            parts += [component.inside(cell_name(cell)) for component in inner]
+            parts += [component.inside(part_name(cell)) for component in inner]
     return parts
 
 
@@ -96,7 +97,7 @@ def _modelled(price: Price, state: State) -> Parts:
                 model, rungs_of(model, Scale(bounds=bounds_share(price, state))), amount
             )
             return [part.mirrored() for part in parts] if mirrored else parts
-        case Seat() | Matrix():
+        case Seat() | Matrix() | TimeOfUse():
             raise AssertionError("is rated before")
         case _:
             return _of_quantity(price, model, state)

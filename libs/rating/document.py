@@ -8,6 +8,8 @@ from decimal import Decimal
 from typing import Any, cast
 
 from kernel.errors import InvalidValue
+from kernel.period import parse_zone
+from rating.cells import DAY_MINUTES, parts_of
 from rating.fields import Fields
 from rating.price import (
     ANY,
@@ -15,6 +17,7 @@ from rating.price import (
     DIMENSIONS_MAX,
     INCLUDED_RESETS,
     ONE,
+    SLOTS_MAX,
     TIER_RESETS,
     TIERS_MAX,
     WINDOW_RESETS,
@@ -46,24 +49,28 @@ from rating.price import (
     Reset,
     Seat,
     SeatBasis,
+    Slot,
     Stairstep,
     StubBounds,
     Tier,
     TierPosition,
+    TimeOfUse,
     TimeWeighting,
     Unit,
     Volume,
     VolumeWeighting,
+    Weekday,
     WindowUnit,
     ZeroQuantity,
 )
 from rating.render import render_price as render_price
 
+_CLOCK = re.compile(r"(\d\d):([0-5]\d)")
 _ASSET = re.compile(r"[A-Za-z0-9_]{1,32}")
 
 LEVEL_MODELS = ("flat", "unit", "package", "graduated", "volume", "stairstep")
 CELL_MODELS = (*LEVEL_MODELS, "percentage", "graduated_percentage", "dynamic", "cost_plus")
-MODELS = (*CELL_MODELS, "seat", "matrix")
+MODELS = (*CELL_MODELS, "seat", "matrix", "time_of_use")
 
 
 def parse_price(document: Mapping[str, Any], path: str = "") -> Price:
@@ -126,7 +133,7 @@ def _check(price: Price, fields: Fields) -> None:
         raise InvalidValue(fields.at("accumulate"), "a percentage is by event already")
     if price.time_weighting is not TimeWeighting.NONE and not one_quantity:
         raise InvalidValue(fields.at("time_weighting"), "is for unit and tier prices only")
-    if price.divide_by != ONE and not (one_quantity or isinstance(price.model, Matrix)):
+    if price.divide_by != ONE and not (one_quantity or isinstance(price.model, Matrix | TimeOfUse)):
         raise InvalidValue(fields.at("divide_by"), "this model does not price a quantity")
     by_amount = price.included is not None and price.included.amount is not None
     if price.overage_multiplier != ONE and not by_amount and (over_time or not one_quantity):
@@ -153,8 +160,8 @@ def _check_included(
 
 
 def _prices_events(model: Model) -> bool:
-    if isinstance(model, Matrix):
-        return any(_prices_events(cell.model) for cell in model.cells)
+    if isinstance(model, Matrix | TimeOfUse):
+        return any(_prices_events(part.model) for part in parts_of(model))
     return isinstance(model, Percentage)
 
 
@@ -330,6 +337,58 @@ def _parse_matrix(fields: Fields) -> Matrix:
     return Matrix(dimensions, tuple(cells))
 
 
+def _parse_time_of_use(fields: Fields) -> TimeOfUse:
+    """Slots in the order in which they are looked at; the last one must be always."""
+    time_zone = fields.text("time_zone")
+    if not time_zone:
+        raise InvalidValue(fields.at("time_zone"), "is required")
+    try:
+        parse_zone(time_zone)
+    except InvalidValue as fault:
+        raise InvalidValue(fields.at("time_zone"), fault.why) from None
+    slots: list[Slot] = []
+    for inner in fields.items("slots", SLOTS_MAX):
+        if slots and slots[-1].is_always:
+            raise InvalidValue(inner.path, "is never reached: the slot before it is always")
+        slots.append(_parse_slot(inner))
+        inner.done()
+    if not slots or not slots[-1].is_always:
+        raise InvalidValue(
+            fields.at("slots"), "the last slot must be always, without weekdays and hours"
+        )
+    return TimeOfUse(time_zone, tuple(slots))
+
+
+def _parse_slot(fields: Fields) -> Slot:
+    start = _parse_clock(fields.text("start"), fields.at("start"))
+    end = _parse_clock(fields.text("end"), fields.at("end"))
+    if start == DAY_MINUTES:
+        raise InvalidValue(fields.at("start"), "24:00 is the end of the day")
+    if (start is None) != (end is None):
+        raise InvalidValue(fields.at("start" if start is None else "end"), "is required")
+    if start is not None and start == end:
+        raise InvalidValue(fields.at("end"), "is when it begins; leave both out for a whole day")
+    weekdays = fields.choices("weekdays", Weekday)
+    return Slot(
+        model=cast(CellModel, _parse_model(fields, CELL_MODELS)),
+        name=fields.text("name"),
+        weekdays=tuple(day for day in Weekday if day in weekdays),
+        start_minute=start,
+        end_minute=end,
+    )
+
+
+def _parse_clock(text: str, path: str) -> int | None:
+    """A local time "HH:MM" as minutes of the day; "24:00" is its end."""
+    if not text:
+        return None
+    found = _CLOCK.fullmatch(text)
+    minute = int(found[1]) * 60 + int(found[2]) if found else DAY_MINUTES + 1
+    if minute > DAY_MINUTES:
+        raise InvalidValue(path, f"{text!r} is no time of the day, such as 08:30")
+    return minute
+
+
 def _parse_dynamic(fields: Fields) -> Dynamic:
     return Dynamic(
         multiplier=_or(fields.decimal("multiplier"), ONE),
@@ -361,6 +420,7 @@ _PARSERS: dict[str, Callable[[Fields], Model]] = {
     "percentage": _parse_percentage,
     "graduated_percentage": _parse_graduated_percentage,
     "matrix": _parse_matrix,
+    "time_of_use": _parse_time_of_use,
     "dynamic": _parse_dynamic,
     "cost_plus": _parse_cost_plus,
 }

@@ -99,22 +99,21 @@ class Fields:
 
     def choice(self, name: str, choices: type[Choice]) -> Choice | None:
         """A member of an enum by its value, with or without the prefix of the proto."""
-        value = self.take(name)
-        if value is None:
-            return None
-        if isinstance(value, str):
-            plain = value.removeprefix(prefix_of(choices))
-            if plain == "UNSPECIFIED":
-                return None
-            for member in choices:
-                if member.value == plain:
-                    return member
-        allowed = ", ".join(str(member.value) for member in choices)
-        raise InvalidValue(self.at(name), f"{value!r} is not one of {allowed}")
+        return _member(self.take(name), choices, self.at(name))
 
     def option(self, name: str, choices: type[Choice]) -> Choice:
         """As `choice`, where the first member of the enum is the default."""
         return self.choice(name, choices) or next(iter(choices))
+
+    def choices(self, name: str, choices: type[Choice]) -> list[Choice]:
+        """Different members of an enum, by their values as in `choice`."""
+        found: list[Choice] = []
+        for position, value in enumerate(self.values(name, len(choices))):
+            member = _member(value, choices, f"{self.at(name)}[{position}]")
+            if member is None or member in found:
+                raise InvalidValue(f"{self.at(name)}[{position}]", "is not stated, or twice")
+            found.append(member)
+        return found
 
     def inner(self, name: str) -> Fields | None:
         value = self.take(name)
@@ -147,6 +146,20 @@ class Fields:
             # An empty repeated field or message is how some encoders write "not given".
             if value not in (None, "", [], {}, ()):
                 raise InvalidValue(self.at(name), "is not a known field")
+
+
+def _member(value: object, choices: type[Choice], path: str) -> Choice | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        plain = value.removeprefix(prefix_of(choices))
+        if plain == "UNSPECIFIED":
+            return None
+        for member in choices:
+            if member.value == plain:
+                return member
+    allowed = ", ".join(str(member.value) for member in choices)
+    raise InvalidValue(path, f"{value!r} is not one of {allowed}")
 
 
 def _digits(value: object, path: str) -> str:

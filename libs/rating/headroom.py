@@ -9,7 +9,7 @@ from fractions import Fraction
 from kernel.errors import InvalidValue
 from kernel.money import Exact, RoundingMode, round_to_atoms
 from rating.advance import advance_tariff
-from rating.cells import cell_of
+from rating.cells import part_of
 from rating.exact import Number, atoms_of, exact
 from rating.levels import is_level_price
 from rating.price import (
@@ -20,6 +20,7 @@ from rating.price import (
     Matrix,
     Percentage,
     Price,
+    TimeOfUse,
 )
 from rating.state import State, Usage
 from rating.steps import model_quantity
@@ -168,8 +169,8 @@ def _measure(leaf: Tariff) -> str:
 def _leaf(tariff: Tariff, usage: Usage) -> Tariff:
     """The tariff whose model an event of these properties reaches."""
     price = tariff.price
-    if price.accumulate is not Accumulate.WINDOW and isinstance(price.model, Matrix):
-        return _leaf(tariff.cells[cell_of(price.model, usage.properties)], usage)
+    if price.accumulate is not Accumulate.WINDOW and isinstance(price.model, Matrix | TimeOfUse):
+        return _leaf(tariff.cells[part_of(price.model, usage)], usage)
     return tariff if tariff.inner is None else _leaf(tariff.inner, usage)
 
 
@@ -179,8 +180,8 @@ def _leaf_state(tariff: Tariff, state: State, usage: Usage) -> tuple[Tariff, Sta
     if price.accumulate is Accumulate.WINDOW:
         assert tariff.inner is not None
         return _leaf_state(tariff.inner, state.parts[usage.window], usage)
-    if isinstance(price.model, Matrix):
-        cell = cell_of(price.model, usage.properties)
+    if isinstance(price.model, Matrix | TimeOfUse):
+        cell = part_of(price.model, usage)
         return _leaf_state(tariff.cells[cell], state.parts[str(cell)], usage)
     if price.accumulate is Accumulate.EVENT:
         assert tariff.inner is not None

@@ -12,6 +12,7 @@ from enum import Enum
 ANY = "*"  # a matrix value that every property matches
 TIERS_MAX = 100  # longer ladders are formulas; a reader could not check them
 CELLS_MAX = 1_000
+SLOTS_MAX = 100  # a week of different hours for weekdays and weekends has 48
 DIMENSIONS_MAX = 10  # as many group-by properties as a meter may have
 
 ZERO = Decimal(0)
@@ -285,7 +286,51 @@ class Matrix:
     cells: tuple[Cell, ...]
 
 
-Model = CellModel | Seat | Matrix
+class Weekday(Enum):
+    """A day of the week, in the order of `datetime.weekday`."""
+
+    MONDAY = "MONDAY"
+    TUESDAY = "TUESDAY"
+    WEDNESDAY = "WEDNESDAY"
+    THURSDAY = "THURSDAY"
+    FRIDAY = "FRIDAY"
+    SATURDAY = "SATURDAY"
+    SUNDAY = "SUNDAY"
+
+
+WEEKDAYS = tuple(Weekday)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Hours of some days of the week, and the model of what is used in them.
+
+    Minutes are local, from the first up to the second; a slot that ends before it begins ends on
+    the next day. No weekdays: every day. No minutes: the whole day.
+    """
+
+    model: CellModel
+    name: str = ""
+    weekdays: tuple[Weekday, ...] = ()
+    start_minute: int | None = None
+    end_minute: int | None = None
+
+    @property
+    def is_always(self) -> bool:
+        """Whether every instant is in it."""
+        return not self.weekdays and self.start_minute is None
+
+
+@dataclass(frozen=True, slots=True)
+class TimeOfUse:
+    """A model per time of use. The first slot that an event's time is in counts; the last one is
+    always, so that no usage is without a price."""
+
+    time_zone: str
+    slots: tuple[Slot, ...]
+
+
+Model = CellModel | Seat | Matrix | TimeOfUse
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from kernel.money import format_decimal
+from rating.cells import clock_text
 from rating.price import (
     ANY,
     CostPlus,
@@ -22,9 +23,11 @@ from rating.price import (
     Percentage,
     Price,
     Seat,
+    Slot,
     Stairstep,
     Tier,
     Tiered,
+    TimeOfUse,
     Unit,
     Volume,
 )
@@ -40,6 +43,7 @@ MODEL_NAMES: dict[type[Any], str] = {
     Percentage: "percentage",
     GraduatedPercentage: "graduated_percentage",
     Matrix: "matrix",
+    TimeOfUse: "time_of_use",
     Dynamic: "dynamic",
     CostPlus: "cost_plus",
 }
@@ -59,6 +63,8 @@ def _render_model(model: Model) -> tuple[str, dict[str, Any]]:
     elif isinstance(model, Seat):
         name, inner = _render_model(model.model)
         body = {name: inner, **body}
+    elif isinstance(model, TimeOfUse):
+        body = {"time_zone": model.time_zone, "slots": [_render_slot(s) for s in model.slots]}
     elif isinstance(model, Matrix):
         body = {"dimensions": list(model.dimensions), "cells": _render_cells(model)}
     return MODEL_NAMES[type(model)], body
@@ -73,6 +79,17 @@ def _render_cells(matrix: Matrix) -> list[dict[str, Any]]:
         document: dict[str, Any] = {"name": cell.name} if cell.name else {}
         cells.append(document | ({"values": values} if values else {}) | {name: body})
     return cells
+
+
+def _render_slot(slot: Slot) -> dict[str, Any]:
+    document: dict[str, Any] = {"name": slot.name} if slot.name else {}
+    if slot.weekdays:
+        document["weekdays"] = [day.value for day in slot.weekdays]
+    if slot.start_minute is not None and slot.end_minute is not None:
+        document["start"] = clock_text(slot.start_minute)
+        document["end"] = clock_text(slot.end_minute)
+    name, body = _render_model(slot.model)
+    return document | {name: body}
 
 
 def _render_tier(ladder: Tiered, tier: Tier) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
@@ -141,9 +142,25 @@ def _event(fields: Fields) -> Usage:
         cost=fields.number("cost", signed=True) or 0,
         properties=fields.names("properties"),
         window=fields.text("window"),
+        time=_time(fields),
     )
     fields.done()
     return usage
+
+
+def _time(fields: Fields) -> datetime | None:
+    text = fields.text("time")
+    if not text:
+        return None
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        instant = datetime.min
+    if instant.tzinfo is None:
+        raise InvalidValue(
+            fields.at("time"), f"{text!r} is no time with an offset, as 2026-01-31T08:30:00Z"
+        )
+    return instant
 
 
 def _level(fields: Fields) -> Level:

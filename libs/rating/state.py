@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from kernel.errors import Kind, Refusal
 from rating.exact import Number
@@ -21,7 +22,8 @@ class Usage:
     """One event, or a row of events added up (with their number), as far as a price looks at it.
 
     `quantity` is in units of the meter, `amount` and `cost` in the asset of the price. `window`
-    names the window the event falls in; names must sort in the order of time.
+    names the window the event falls in; names must sort in the order of time. `time` is when it
+    happened, for prices of the time of use.
     """
 
     quantity: Number = 1
@@ -30,6 +32,7 @@ class Usage:
     event_count: int = 1
     properties: Mapping[str, str] = field(default_factory=dict)
     window: str = ""
+    time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class State:
     # How much of a percentage model's allowances is used up.
     free_event_count: int = 0
     free_amount: Number = 0
-    # States by name of window, or by position of matrix cell.
+    # States by name of window, or by position of matrix cell or slot of time.
     parts: Mapping[str, State] = field(default_factory=dict)
     # Facts about the period, given by the caller.
     share: Number = 1

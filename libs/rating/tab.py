@@ -11,9 +11,9 @@ from typing import Protocol
 
 from kernel.money import RoundingMode
 from rating.advance import advance_tariff
-from rating.cells import cell_of
+from rating.cells import cell_of, part_of
 from rating.exact import Number, atoms_of
-from rating.price import Accumulate, Matrix, OnDecrease, Price
+from rating.price import Accumulate, Matrix, OnDecrease, Price, TimeOfUse
 from rating.state import State, Usage
 from rating.tariff import Tariff, tariff_of
 
@@ -162,6 +162,8 @@ class _Parts:
         price = self._tariff.price
         if price.accumulate is Accumulate.WINDOW:
             return usage.window
+        if isinstance(price.model, TimeOfUse):
+            return str(part_of(price.model, usage))
         assert isinstance(price.model, Matrix)
         values = tuple(usage.properties.get(name, "") for name in price.model.dimensions)
         cell = self._cell_by_values.get(values)

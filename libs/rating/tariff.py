@@ -13,6 +13,7 @@ from fractions import Fraction
 from functools import lru_cache, partial
 from math import lcm
 
+from rating.cells import parts_of
 from rating.components import total
 from rating.curves import Curve, LadderModel, Scale, curve_of
 from rating.exact import Number, exact
@@ -32,8 +33,10 @@ from rating.price import (
     Percentage,
     Price,
     Seat,
+    Slot,
     Stairstep,
     StubBounds,
+    TimeOfUse,
     Volume,
     ZeroQuantity,
 )
@@ -59,9 +62,9 @@ class Tariff:
     """A price, ready to rate: `numerator(state) / unit` is its exact cost, maximum included.
 
     `of_quantity` is there where the cost of a usual state (nothing rolled over, no commitment)
-    depends on its total quantity alone. `cells` are the tariffs of a matrix, `inner` that of one
-    window or event. `breaks` are the quantities, as the model sees them, after which the cost may
-    fall.
+    depends on its total quantity alone. `cells` are the tariffs of a matrix or of slots of time,
+    `inner` that of one window or event. `breaks` are the quantities, as the model sees them, after
+    which the cost may fall.
     """
 
     price: Price
@@ -95,8 +98,8 @@ def one_scope(price: Price) -> Price:
     return replace(price, accumulate=Accumulate.PERIOD, window=None, minimum=None, maximum=None)
 
 
-def cell_price(price: Price, cell: Cell) -> Price:
-    """The price of one cell: its model, and the steps that see the quantities of events."""
+def cell_price(price: Price, cell: Cell | Slot) -> Price:
+    """The price of one cell or slot: its model, and the steps that see the quantities of events."""
     return Price(
         asset=price.asset,
         model=cell.model,
@@ -112,7 +115,7 @@ def _compile(price: Price, share: Number) -> Tariff:
     if price.accumulate is Accumulate.WINDOW:
         inner = compile_price(one_scope(price), share)
         return Tariff(price, inner.unit, _sum_of_windows(inner), inner=inner, sums_parts=True)
-    if isinstance(price.model, Matrix):
+    if isinstance(price.model, Matrix | TimeOfUse):
         return _matrix(price, price.model, share)
     if price.accumulate is Accumulate.EVENT:
         inner = compile_price(one_scope(price), share)
@@ -148,8 +151,8 @@ def _sum_of_windows(inner: Tariff) -> StateCost:
     return cost
 
 
-def _matrix(price: Price, model: Matrix, share: Number) -> Tariff:
-    cells = tuple(compile_price(cell_price(price, cell), share) for cell in model.cells)
+def _matrix(price: Price, model: Matrix | TimeOfUse, share: Number) -> Tariff:
+    cells = tuple(compile_price(cell_price(price, cell), share) for cell in parts_of(model))
     unit = lcm(*(cell.unit for cell in cells))
 
     def cost(state: State) -> Number:

@@ -310,3 +310,57 @@ async def test_a_meter_that_cannot_count_is_refused_with_where_and_why(
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert f"meter.{field}: " in str(caught.value.details())
     assert why in str(caught.value.details())
+
+
+async def test_a_price_of_the_time_of_use_is_charged_by_the_clocks_of_its_zone(
+    world: World,
+) -> None:
+    await create(world, "energy", aggregation=pb.AGGREGATION_SUM, value_property="kwh")
+    price = price_pb2.Price(
+        asset="USD",
+        time_of_use=price_pb2.TimeOfUseModel(
+            time_zone="Asia/Kolkata",
+            slots=[
+                price_pb2.TimeSlot(
+                    name="day",
+                    start="06:00",
+                    end="18:00",
+                    unit=price_pb2.UnitModel(unit_price="3"),
+                ),
+                price_pb2.TimeSlot(unit=price_pb2.UnitModel(unit_price="1")),
+            ],
+        ),
+    )
+    await priced(world, "energy", price)
+    # 00:30 in UTC is 06:00 in Kolkata.
+    at = month_start(world.now) - timedelta(days=1)
+    outcomes = await world.ingest(
+        world.event("acme", time=at + timedelta(minutes=29), kwh="10"),
+        world.event("acme", time=at + timedelta(minutes=30), kwh="10"),
+        world.event("acme", time=at + timedelta(hours=12, minutes=30), kwh="0.5"),
+    )
+    assert amounts(outcomes) == ["10", "30", "0.5"]
+    found = await period(world, "acme", "energy", month_start(at))
+    assert sorted(event.quantity for event in found.usage.events) == ["10", "10.5"]
+    assert found.charged.value == "40.5"
+    assert await world.verify() == 3
+
+
+async def test_the_greatest_of_each_day_is_priced_where_the_price_looks_at_days(
+    world: World,
+) -> None:
+    await create(world, "peak", aggregation=pb.AGGREGATION_MAX, value_property="level")
+    price = unit_price("USD", "1")
+    price.accumulate, price.window = price_pb2.ACCUMULATE_WINDOW, price_pb2.WINDOW_UNIT_DAY
+    await priced(world, "peak", price)
+    day = month_start(world.now) - timedelta(days=2)
+    outcomes = await world.ingest(
+        *(
+            world.event("acme", time=day + timedelta(hours=hours), level=level)
+            for hours, level in ((1, "5"), (2, "3"), (25, "4"), (3, "7"), (26, "6"))
+        )
+    )
+    assert amounts(outcomes) == ["5", "0", "4", "2", "2"]
+    found = await period(world, "acme", "peak", month_start(day))
+    assert sorted(event.quantity for event in found.usage.events) == ["6", "7"]
+    assert await world.verify() == 5

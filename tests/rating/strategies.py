@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -132,13 +133,32 @@ def matrices(draw: st.DrawFn, *, allowances: bool = True) -> Document:
 
 
 @st.composite
+def times_of_use(draw: st.DrawFn, *, allowances: bool = True) -> Document:
+    models = st.one_of(quantity_models(), amount_models(allowances=allowances))
+    slots = [
+        {"name": "peak", "weekdays": ["MONDAY", "FRIDAY"], "start": "08:00", "end": "20:00"},
+        {"start": "22:00", "end": "06:30"},
+        {},
+    ]
+    zone = draw(st.sampled_from(["UTC", "Europe/Berlin", "America/New_York"]))
+    return {"time_of_use": {"time_zone": zone, "slots": [slot | draw(models) for slot in slots]}}
+
+
+TIMES = st.integers(0, 7 * 24 * 4).map(
+    lambda quarter: datetime(2026, 3, 27, tzinfo=UTC) + timedelta(minutes=15 * quarter)
+)
+
+
+@st.composite
 def prices(
     draw: st.DrawFn, *, allowances: bool = True, decreasing: bool = True, gated: bool = False
 ) -> Price:
     """Any valid price. `gated`: without what `max_quantity` does not answer for."""
-    kind = draw(st.integers(0, 5))
-    if kind <= 2:
-        document: Document = draw(quantity_models()) | draw(_quantity_steps())
+    kind = draw(st.integers(0, 6))
+    if kind == 6:
+        document: Document = draw(times_of_use(allowances=allowances)) | draw(_amount_steps())
+    elif kind <= 2:
+        document = draw(quantity_models()) | draw(_quantity_steps())
     elif kind == 3:
         document = draw(amount_models(allowances=allowances)) | draw(_amount_steps())
     elif kind == 4:
@@ -233,6 +253,7 @@ def usages(draw: st.DrawFn, *, signed: bool = True) -> Usage:
         cost=draw(numbers),
         properties={DIMENSION: draw(st.sampled_from(PROPERTIES))},
         window=draw(st.sampled_from(WINDOWS)),
+        time=draw(TIMES),
     )
 
 

@@ -32,7 +32,7 @@ MESSAGES = price_pb2.DESCRIPTOR.message_types_by_name
 ANSWERS = ("RatingResult", "Breakdown", "Component")
 # Methods of rating.fields.Fields whose first argument is the name of a field.
 READERS = {"take", "text", "decimal", "required", "number", "whole", "flag", "choice", "option"}
-READERS |= {"inner", "items", "values", "names"}
+READERS |= {"inner", "items", "values", "names", "choices"}
 LADDER: dict[str, Any] = {
     "tiers": [
         {
@@ -91,6 +91,10 @@ def parse_at(message: Descriptor, extra: dict[str, Any]) -> None:
         case "MatrixCell":
             cell = {"flat": {"amount": "1"}} | extra
             parse_price({"asset": "USD", "matrix": {"dimensions": ["a"], "cells": [cell]}})
+        case "TimeSlot":
+            always = {"unit": {"unit_price": "1"}}
+            slots = [{"start": "08:00", "end": "09:00", "flat": {"amount": "1"}} | extra, always]
+            parse_price({"asset": "USD", "time_of_use": {"time_zone": "UTC", "slots": slots}})
         case "RatingRequest":
             answer({"price": {"asset": "USD", "flat": {"amount": "1"}}} | extra)
         case "RatingUsage":
@@ -120,6 +124,7 @@ def model_body(message: Descriptor) -> dict[str, Any]:
         "SeatModel": {"flat": {"amount": "1"}},
         "PercentageModel": {"rate": "1"},
         "MatrixModel": {"dimensions": ["a"], "cells": [{"flat": {"amount": "1"}}]},
+        "TimeOfUseModel": {"time_zone": "UTC", "slots": [{"flat": {"amount": "1"}}]},
         "DynamicModel": {},
         "CostPlusModel": {"markup": "1"},
     }
@@ -190,7 +195,8 @@ def _prefixed(document: dict[str, Any], message: Descriptor) -> dict[str, Any]:
         field = message.fields_by_name[name]
         if field.enum_type is not None:
             start = field.enum_type.values[0].name.removesuffix("UNSPECIFIED")
-            written[name] = start + value
+            several = isinstance(value, list)
+            written[name] = [start + one for one in value] if several else start + value
         elif isinstance(value, dict) and not field.message_type.GetOptions().map_entry:
             written[name] = _prefixed(value, field.message_type)
         elif isinstance(value, list) and field.message_type is not None:
@@ -205,6 +211,14 @@ def tiers(*rows: dict[str, Any]) -> dict[str, Any]:
 
 
 UNIT = {"asset": "USD", "unit": {"unit_price": "1"}}
+FLAT = {"amount": "1"}
+
+
+def of_time(*slots: dict[str, Any], zone: str = "UTC") -> dict[str, Any]:
+    """A price of the time of use."""
+    return {"asset": "USD", "time_of_use": {"time_zone": zone, "slots": list(slots)}}
+
+
 CELL = {"unit": {"unit_price": "1"}}
 
 
@@ -267,6 +281,26 @@ CELL = {"unit": {"unit_price": "1"}}
         ({"asset": "USD", "cost_plus": {}}, "cost_plus", "exactly one"),
         ({"asset": "USD", "cost_plus": {"margin": "1"}}, "cost_plus.margin", "not below 1"),
         ({"asset": "USD", "seat": {"percentage": {"rate": "1"}}}, "seat.model", "percentage given"),
+        (of_time({"flat": FLAT}, zone=""), "time_of_use.time_zone", "required"),
+        (of_time({"flat": FLAT}, zone="Mars/Base"), "time_of_use.time_zone", "zone"),
+        (of_time(), "time_of_use.slots", "must be always"),
+        (of_time({"start": "08:00", "end": "20:00", "flat": FLAT}),
+         "time_of_use.slots", "must be always"),
+        (of_time({"flat": FLAT}, {"flat": FLAT}), "time_of_use.slots[1]", "never reached"),
+        (of_time({"start": "8", "end": "20:00", "flat": FLAT}, {"flat": FLAT}),
+         "time_of_use.slots[0].start", "no time of the day"),
+        (of_time({"start": "08:00", "end": "24:01", "flat": FLAT}, {"flat": FLAT}),
+         "time_of_use.slots[0].end", "no time of the day"),
+        (of_time({"start": "24:00", "end": "08:00", "flat": FLAT}, {"flat": FLAT}),
+         "time_of_use.slots[0].start", "the end of the day"),
+        (of_time({"start": "08:00", "flat": FLAT}, {"flat": FLAT}),
+         "time_of_use.slots[0].end", "required"),
+        (of_time({"start": "08:00", "end": "08:00", "flat": FLAT}, {"flat": FLAT}),
+         "time_of_use.slots[0].end", "whole day"),
+        (of_time({"weekdays": ["MONDAY", "WEEKDAY_MONDAY"], "flat": FLAT}, {"flat": FLAT}),
+         "time_of_use.slots[0].weekdays[1]", "twice"),
+        (of_time({"weekdays": ["NODAY"], "flat": FLAT}, {"flat": FLAT}),
+         "time_of_use.slots[0].weekdays[0]", "is not one of"),
         ({"asset": "USD", "matrix": {"cells": [CELL]}}, "matrix.dimensions", "required"),
         ({"asset": "USD", "matrix": {"dimensions": ["a", "a"], "cells": [CELL]}},
          "matrix.dimensions", "twice"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 
@@ -21,6 +22,8 @@ TIERS = [
     {"up_to": "9999", "unit_price": "0.20"},
     {"unit_price": "0.10"},
 ]
+
+NOON = datetime(2026, 3, 27, 12, tzinfo=UTC)
 
 
 def grown(price: Price, state: State, usage: Usage, more: Fraction) -> Fraction:
@@ -61,7 +64,7 @@ def test_the_answer_is_affordable_and_one_step_more_is_not(
 def test_with_a_scale_the_rounded_charge_fits_the_amount(
     price: Price, events: list[Usage], text: str, scale: int
 ) -> None:
-    state, usage = State(), Usage(properties={"model": "small"}, window="2026-01-03")
+    state, usage = State(), Usage(properties={"model": "small"}, window="2026-01-03", time=NOON)
     for each in events:
         state = advance(price, state, each)
     most = max_quantity(price, state, Decimal(text), usage=usage, scale=scale)

@@ -131,6 +131,7 @@ def test_cost_scales_with_every_money_parameter(
     """P8. Amounts and costs that events state are money too where the model multiplies them."""
     document = render_price(price)
     by_amount = {"percentage", "graduated_percentage", "dynamic", "cost_plus", "matrix"}
+    by_amount |= {"time_of_use"}
     assume(not by_amount & document.keys())
     scaled = parse_price(_scaled(document, factor))
     expected = factor * cost(price, after(price, events))

@@ -23,8 +23,9 @@ from metering.ratecards.domain import Pricing, Stretch, pricing_of_document, win
 from metering.usage import store
 from metering.usage.domain import Running
 from metering.usage.operations import begin, count_again, hours_of, know_all
+from rating.cells import parts_of, slot_of
 from rating.exact import Number
-from rating.price import Accumulate, Matrix, Percentage
+from rating.price import Accumulate, Matrix, Percentage, TimeOfUse
 
 
 class QuietPrice(NamedTuple):
@@ -57,6 +58,7 @@ class PricedEvent(NamedTuple):
     quantity: Number
     properties: Mapping[str, str]
     window: str
+    time: datetime | None = None  # where the price depends on the time of use
 
 
 class PeriodUsage(NamedTuple):
@@ -234,10 +236,15 @@ async def _list_priced(
             tx, tenant_id, running.customer_id, period.start, period.end, name
         )
     zone = ZoneInfo(running.time_zone)
-    names = _properties_of(running.pricing)
+    names, slots = _properties_of(running.pricing), _slots_of(running.pricing)
     await know_all(tx, tenant_id, meters, running, stored)
     priced = [
-        PricedEvent(value, {name: opening.properties.get(name, "") for name in names}, window)
+        PricedEvent(
+            value,
+            {name: opening.properties.get(name, "") for name in names},
+            window,
+            running.stretch.in_force.start if slots else None,
+        )
         for value, opening, window in running.carried()
     ]
     for each in sorted(stored, key=lambda one: (one.event.event_time, one.sequence)):
@@ -246,8 +253,9 @@ async def _list_priced(
         value = count_again(running, each, meters)
         properties = {name: each.event.properties.get(name, "") for name in names}
         window = window_name(running.pricing.window, each.event.event_time, zone)
-        priced.append(PricedEvent(value, properties, window))
-    return _added_up(priced) if _adds_up(running.pricing) else priced
+        time = each.event.event_time if slots else None
+        priced.append(PricedEvent(value, properties, window, time))
+    return _added_up(priced, slots) if _adds_up(running.pricing) else priced
 
 
 def _properties_of(pricing: Pricing) -> tuple[str, ...]:
@@ -255,19 +263,26 @@ def _properties_of(pricing: Pricing) -> tuple[str, ...]:
     return model.dimensions if isinstance(model, Matrix) else ()
 
 
+def _slots_of(pricing: Pricing) -> TimeOfUse | None:
+    model = pricing.price.model
+    return model if isinstance(model, TimeOfUse) else None
+
+
 def _adds_up(pricing: Pricing) -> bool:
     """Whether events of one cell and window cost the same as one event with their sum."""
     price = pricing.price
-    models = [cell.model for cell in price.model.cells] if isinstance(price.model, Matrix) else []
+    models = [part.model for part in parts_of(price.model)]
     return price.accumulate is not Accumulate.EVENT and not any(
         isinstance(model, Percentage) for model in [price.model, *models]
     )
 
 
-def _added_up(priced: Sequence[PricedEvent]) -> list[PricedEvent]:
-    sums: dict[tuple[str, tuple[tuple[str, str], ...]], PricedEvent] = {}
+def _added_up(priced: Sequence[PricedEvent], slots: TimeOfUse | None) -> list[PricedEvent]:
+    """Sums by window, cell and slot of time; any time of a slot stands for it."""
+    sums: dict[tuple[str, tuple[tuple[str, str], ...], int], PricedEvent] = {}
     for each in priced:
-        key = (each.window, tuple(each.properties.items()))
+        slot = slot_of(slots, each.time) if slots is not None and each.time is not None else 0
+        key = (each.window, tuple(each.properties.items()), slot)
         found = sums.get(key)
         quantity = each.quantity if found is None else found.quantity + each.quantity
         sums[key] = each._replace(quantity=quantity)

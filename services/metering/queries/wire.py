@@ -154,6 +154,7 @@ def render_period_usage(usage: PeriodUsage) -> usage_pb2.PeriodUsage:
                 cost=text,
                 properties=event.properties,
                 window=event.window,
+                time=event.time.isoformat() if event.time is not None else "",
             )
     share = running.stretch.share
     if share != 1:

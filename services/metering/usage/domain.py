@@ -14,9 +14,9 @@ from metering.aggregates.domain.tally import ADDS_UP, Aggregation, Moment, Rule,
 from metering.meters.domain import Meter
 from metering.ratecards.domain import Pricing, Stretch, window_name
 from rating import State, Usage, advance, charge, parse_state, render_state
-from rating.cells import cell_of
+from rating.cells import part_of
 from rating.exact import Number, atoms_of, number_text
-from rating.price import Matrix, OnDecrease, StubBounds
+from rating.price import Matrix, OnDecrease, StubBounds, TimeOfUse
 from rating.tab import Tab
 
 
@@ -305,7 +305,9 @@ class Running:
 
     def part_of(self, properties: Mapping[str, str], event_time: datetime) -> str:
         """Which cell and window of the price an event is of; empty where the price has none."""
-        return "" if self.pricing.is_plain else self._place(properties, self._window(event_time))
+        if self.pricing.is_plain:
+            return ""
+        return self._place(properties, self._window(event_time), event_time)
 
     def _cost(self, quantity: Number) -> int:
         """With a plain price: round(C(quantity)), in atoms."""
@@ -324,7 +326,14 @@ class Running:
     def _usage(self, value: Number, properties: Mapping[str, str], event_time: datetime) -> Usage:
         window = self._window(event_time)
         # A price of amounts or costs takes the meter's value as the amount or cost of the event.
-        return Usage(quantity=value, amount=value, cost=value, properties=properties, window=window)
+        return Usage(
+            quantity=value,
+            amount=value,
+            cost=value,
+            properties=properties,
+            window=window,
+            time=event_time,
+        )
 
     def is_of(self, properties: Mapping[str, str]) -> bool:
         """Whether an event of its meter with these properties falls under its price."""
@@ -340,7 +349,10 @@ class Running:
 
     def part_at_start(self, properties: Mapping[str, str]) -> str:
         """The part that usage is of which was there when the period began."""
-        return "" if self.pricing.is_plain else self._place(properties, self.window_at_start())
+        if self.pricing.is_plain:
+            return ""
+        start = self.stretch.in_force.start
+        return self._place(properties, self.window_at_start(), start)
 
     def window_at_start(self) -> str:
         """The window of the price that the period begins in."""
@@ -351,11 +363,11 @@ class Running:
             return ""
         return window_name(self.pricing.window, event_time, ZoneInfo(self.time_zone))
 
-    def _place(self, properties: Mapping[str, str], window: str) -> str:
+    def _place(self, properties: Mapping[str, str], window: str, event_time: datetime) -> str:
         model = self.pricing.price.model
-        if not isinstance(model, Matrix):
+        if not isinstance(model, Matrix | TimeOfUse):
             return window
-        return f"{window}/{cell_of(model, properties)}"
+        return f"{window}/{part_of(model, Usage(properties=properties, time=event_time))}"
 
     def _count_by_rule(self, stored: dict[str, Any] | None) -> None:
         """Keep figures by the meter's rule; a maximum of before these were kept has one part."""
@@ -381,6 +393,7 @@ class Running:
                     event_count=0,
                     properties=opening.properties,
                     window=opening.window,
+                    time=self.stretch.in_force.start,
                 )
                 self._tab.add(usage)
 
