@@ -8,9 +8,10 @@ from chassis.paging import next_token, parse_page
 from kernel.errors import InvalidValue, NotFound
 from tollgate.wallet.v1 import ledger_service_pb2 as pb
 from wallet.budgets.verification import store as verification
-from wallet.grants.store import has_wallet
+from wallet.grants.store import LAST_ID, has_wallet
 from wallet.journal import store
 from wallet.journal.domain import add_up, worst_first
+from wallet.journal.records import store as records
 from wallet.journal.wire import (
     render_disagreement,
     render_posted,
@@ -22,6 +23,7 @@ from wallet.wallets.operations import FIRST_ID
 
 DEBITS_DEFAULT, DEBITS_MAX = 1_000, 5_000
 VERIFY_DEFAULT, VERIFY_MAX = 200, 1_000
+SHARDS_MAX = 256  # a byte of the wallet's id says which
 
 
 class LedgerService:
@@ -77,9 +79,15 @@ class LedgerService:
             request.page_size, request.page_token, VERIFY_DEFAULT, VERIFY_MAX, key_parts=1
         )
         after = parse_id(page.after[0], "page_token") if page.after else FIRST_ID
+        shards = parse_shards(request.shards, request.shard)
         async with self._database.transaction(call.tenant_id) as tx:
-            verified = await store.verify_wallets(tx, call.tenant_id, after, page.size)
-            found = verified.disagreements
+            verified = await store.verify_wallets(
+                tx, call.tenant_id, after, page.size, shards, request.shard
+            )
+            last = verified.last_wallet_id if verified.wallets == page.size else LAST_ID
+            found = verified.disagreements + await records.verify_records(
+                tx, call.tenant_id, after, last, shards, request.shard
+            )
             if verified.last_wallet_id:
                 found += await verification.verify_budgets(
                     tx, call.tenant_id, after, verified.last_wallet_id
@@ -93,6 +101,16 @@ class LedgerService:
             ],
             next_page_token=next_token(verified.last_wallet_id) if more else "",
         )
+
+
+def parse_shards(shards: int, shard: int) -> int:
+    """Into how many wallets are parted. Raises InvalidValue."""
+    count = shards or 1
+    if not 1 <= count <= SHARDS_MAX:
+        raise InvalidValue("shards", f"takes 1 to {SHARDS_MAX}")
+    if not 0 <= shard < count:
+        raise InvalidValue("shard", f"takes 0 to {count - 1}")
+    return count
 
 
 def _number(text: str) -> int:

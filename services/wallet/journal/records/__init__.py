@@ -1,0 +1,1 @@
+"""What is stored beside balances and grants, held against the journal."""
