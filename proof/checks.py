@@ -92,7 +92,8 @@ def main() -> None:
         traceback.print_exc()
         sys.exit(BROKEN)
     except BaseException as error:
-        print(f"{type(error).__name__}: {error}"[:500], flush=True)
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        print(words[:300], flush=True)
         os._exit(KILLED)  # whatever still runs in a mutant is not waited for
     os._exit(SURVIVED)
 

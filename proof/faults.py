@@ -35,7 +35,7 @@ KILLS_MIN = 22
 FAULTS_MIN = 60
 OPERATIONS_MIN = 30_000
 LONG_OPERATIONS, LONG_FAULTS = 10_000_000, 500
-LONG_ROUND_OPERATIONS = 150_000
+LONG_ROUND_OPERATIONS = 100_000
 LONG_SIZE_MAX = 500
 REPEATED_OF_LONG = 20_000  # keys that are asked again after a round; the short form asks all
 
@@ -78,7 +78,8 @@ async def run(layer: Layer, options: Options, stage: Stage) -> None:
         field_ = await _Field.open(own, stack)
         while not _enough(tally, operations, faults, options, started):
             seed = options.seed + tally.rounds
-            await _round(field_, seed, options, tally, operations, faults)
+            until = started + 60 * options.minutes if options.minutes else None
+            await _round(field_, seed, options, tally, operations, faults, until)
     _report(layer, tally)
 
 
@@ -171,7 +172,13 @@ class _Field:
 
 
 async def _round(
-    field_: _Field, seed: int, options: Options, tally: Tally, operations: int, faults: int
+    field_: _Field,
+    seed: int,
+    options: Options,
+    tally: Tally,
+    operations: int,
+    faults: int,
+    until: float | None,
 ) -> None:
     customers = await field_.customers(f"c{tally.rounds}", seed)
     load = Load(field_.tenant_id, field_.ways, customers, seed)
@@ -183,6 +190,8 @@ async def _round(
     kills_min = KILLS_MIN if short and not options.faults else 0
 
     def enough() -> bool:
+        if until is not None and time.monotonic() > until:
+            return True
         kills = injector.kills >= kills_min
         return len(load.operations) >= wanted and injector.total >= share and kills
 

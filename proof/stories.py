@@ -15,6 +15,7 @@ import grpc
 
 from chassis.database import dsn_with
 from chassis.embedded import EmbeddedPostgres
+from chassis.migrations import migrate, provision
 from proof.line import Cut, Line
 from tests.support.databases import FreshDatabase
 from tests.support.services import Services
@@ -113,7 +114,7 @@ async def what_is_acknowledged_survives_a_power_cut(scene: Scene) -> None:
     await client.grant(wallet_id, "1000")
     for number in range(POWER_CUTS):
         item = debit_item("1", "cut", request_id=f"cut-{number}")
-        await client.post([item])
+        await _until_answered(client, item)
         await asyncio.to_thread(server.kill)
         await asyncio.to_thread(server.start)
         again = await _until_answered(client, item)
@@ -122,8 +123,6 @@ async def what_is_acknowledged_survives_a_power_cut(scene: Scene) -> None:
 
 async def _copy(scene: Scene, server: EmbeddedPostgres, name: str) -> FreshDatabase:
     """The scene's database, schema and functions included, on another server."""
-    from chassis.migrations import migrate, provision
-
     passwords = scene.database.passwords
     await provision(server.dsn, ["wallet"], passwords)
     made = FreshDatabase(server.dsn, passwords)
