@@ -85,6 +85,13 @@ class TenantClocks:
         reading = await self.read(call.tenant, call.clock_version)
         return replace(call, now=reading.now(), clock_version=reading.version, deadline=deadline)
 
+    async def present(self, call: Call) -> Call:
+        """The call at the present time: a stream outlives the instant at which it was begun."""
+        if call.environment is Environment.LIVE:
+            return replace(call, now=datetime.now(UTC))
+        now, version = await self.now(call.tenant_id, call.clock_version)
+        return replace(call, now=now, clock_version=version)
+
     async def environment(self, tenant_id: UUID) -> Environment:
         """Whether the tenant is live or a test."""
         return (await self.read(tenant_id)).environment

@@ -14,6 +14,7 @@ from chassis.service import App, Job, ServiceDefinition
 from metering.archive.jobs import ArchiveSweep
 from metering.archive.operations import Archive
 from metering.archive.rpc import ArchiveService
+from metering.authorizations.operations import Authorizations
 from metering.charging.operations import Wallet
 from metering.config import Config
 from metering.corrections.operations import Corrections
@@ -24,6 +25,7 @@ from metering.events.rpc import EventService
 from metering.gate.jobs import Expiry
 from metering.gate.operations import Gate
 from metering.gate.rpc import GateService
+from metering.gate.weighing.operations import Weighing
 from metering.meters.operations import Meters
 from metering.meters.rpc import MeterService
 from metering.parking.jobs import ParkingSweep
@@ -58,7 +60,9 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
     wallet = Wallet(platform.peers)
     settlement = Settlement(database, wallet, meters)
     ingest = Ingest(database, meters, cards, wallet, settlement, settings.lanes)
-    gate = Gate(database, meters, cards, wallet, GATE_LANES)
+    weighing = Weighing(database, meters, cards, wallet)
+    gate = Gate(database, weighing, GATE_LANES)
+    authorizations = Authorizations(database, weighing)
     parking = Parking(database, ingest, meters)
     archive = Archive(database, settings.archive_location, settings.event_retention_days)
     recovery = Recovery(database, settlement, settings.recovery_seconds)
@@ -81,7 +85,8 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
             archive_pb2.DESCRIPTOR.services_by_name["ArchiveService"],
         ),
         bind(
-            GateService(gate, platform.metrics), gate_pb2.DESCRIPTOR.services_by_name["GateService"]
+            GateService(gate, authorizations, platform.clocks, platform.metrics),
+            gate_pb2.DESCRIPTOR.services_by_name["GateService"],
         ),
         bind(UsageService(database, meters), usage_pb2.DESCRIPTOR.services_by_name["UsageService"]),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from enum import Enum
 from typing import NamedTuple
 from uuid import UUID
@@ -75,6 +76,7 @@ class Debit(NamedTuple):
     reference: str
     group: str
     capture: Capture | None
+    node: str = ""
 
 
 class Reversal(NamedTuple):
@@ -118,6 +120,15 @@ class InsufficientFunds(Refusal):
         )
 
 
+class SpendCapReached(Refusal):
+    """A spend cap on the way from the node to its root has no room for this."""
+
+    reason = "SPEND_CAP_REACHED"
+
+    def __init__(self, cause: Refused) -> None:
+        super().__init__(cause.message, **cause.facts)
+
+
 class ChargeRefused(Refusal):
     """The wallet refused a charge or a hold for another reason than funds."""
 
@@ -144,6 +155,17 @@ class HoldRequest(NamedTuple):
     feature: str
     product: str
     seconds: float
+    node: str = ""
+
+
+class HoldGrowth(NamedTuple):
+    """More funds for a hold, more time, or both."""
+
+    key: str
+    hold_id: str
+    scale: int
+    atoms: int
+    lasting: timedelta | None
 
 
 class Held(NamedTuple):

@@ -14,6 +14,7 @@ from kernel.errors import Kind, Refusal
 from metering.charging.domain import (
     Debit,
     Held,
+    HoldGrowth,
     HoldRequest,
     Posted,
     Refused,
@@ -24,6 +25,7 @@ from metering.charging.wire import (
     parse_debit_outcome,
     parse_hold_outcome,
     render_debit,
+    render_hold_growth,
     render_hold_request,
 )
 from tollgate.wallet.v1 import (
@@ -132,6 +134,21 @@ class Wallet:
                 for outcome, hold in zip(answer.outcomes, chunk, strict=True)
             )
         return answers
+
+    async def increase_holds(
+        self, tenant_id: UUID, growths: Sequence[HoldGrowth], call: Call | None
+    ) -> list[Held | Refused]:
+        """Set more aside under holds, let them last longer, or both. Raises WalletAway."""
+        if not growths:
+            return []
+        request = ledger_service_pb2.IncreaseHoldsRequest(
+            items=[render_hold_growth(growth) for growth in growths]
+        )
+        answer = await self._ask(self._holds.IncreaseHolds, request, tenant_id, call)
+        return [
+            parse_hold_outcome(outcome, growth.scale)
+            for outcome, growth in zip(answer.outcomes, growths, strict=True)
+        ]
 
     async def void_holds(self, tenant_id: UUID, hold_ids: Sequence[str], call: Call | None) -> None:
         """Release holds; releasing one again changes nothing. Raises WalletAway."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from kernel.money import format_atoms, parse_atoms
-from metering.charging.domain import Debit, Held, HoldRequest, OverUse, Posted, Refused
+from metering.charging.domain import Debit, Held, HoldGrowth, HoldRequest, OverUse, Posted, Refused
 from tollgate.type.v1 import amount_pb2, refusal_pb2
 from tollgate.wallet.v1 import ledger_pb2, ledger_service_pb2
 
@@ -28,6 +28,7 @@ def render_debit(debit: Debit) -> ledger_service_pb2.DebitItem:
         ),
         reference=debit.reference,
         group=debit.group,
+        node=debit.node,
     )
     if debit.capture is not None:
         item.hold_id = debit.capture.hold_id
@@ -65,8 +66,19 @@ def render_hold_request(request: HoldRequest) -> ledger_service_pb2.HoldItem:
         purpose=ledger_service_pb2.Purpose(
             meter=request.meter, feature=request.feature, product=request.product
         ),
+        node=request.node,
     )
     item.time_to_live.FromMilliseconds(int(request.seconds * 1000))
+    return item
+
+
+def render_hold_growth(growth: HoldGrowth) -> ledger_service_pb2.IncreaseItem:
+    """An increase as the wallet takes it."""
+    item = ledger_service_pb2.IncreaseItem(request_id=growth.key, hold_id=growth.hold_id)
+    if growth.atoms:
+        item.value = format_atoms(growth.atoms, growth.scale)
+    if growth.lasting is not None:
+        item.time_to_live.FromTimedelta(growth.lasting)
     return item
 
 

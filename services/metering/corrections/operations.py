@@ -239,7 +239,7 @@ def _match(work: _Round, correction: Correction, history: History, now: datetime
     if card is None:
         raise CustomerUnknown(f"{field}.customer_id", event.customer_id)
     # The original captured what the authorization held; nothing is captured twice.
-    event = event._replace(authorization_id=None)
+    event = event._replace(authorization_id=None, continues=False)
     return match_event(event, field, now, work.meters, card, work.scales)
 
 
@@ -329,7 +329,10 @@ def _chargeable(draft: Draft) -> Chargeable | None:
     scales = {refund.number: draft.scales[refund.number] for refund in draft.refunds}
     event_id = draft.history.origin.event.event_id
     returns = returns_of(draft.refunds, scales)
-    return Chargeable(draft.receipt_id, event_id, draft.customer_id, lines, None, returns)
+    node = draft.match.event.node if draft.match is not None else ""
+    return Chargeable(
+        draft.receipt_id, event_id, draft.customer_id, lines, None, returns, node=node
+    )
 
 
 async def load_histories(

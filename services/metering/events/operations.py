@@ -258,8 +258,9 @@ class Ingest:
             assert key is not None
             try:
                 usable[key] = check_authorization(match, found.get(key))
-                # It is captured by the first event that names it.
-                found[key] = usable[key]._replace(state=AuthorizationState.CAPTURED)
+                # It is captured by the first event that does not leave it open.
+                if not match.event.continues:
+                    found[key] = usable[key]._replace(state=AuthorizationState.CAPTURED)
             except Refusal as refusal:
                 inflow.refuse(position, refusal)
                 faulty.append(event_key(match.event.event_id))
@@ -323,9 +324,9 @@ async def _record(tx: Connection, tenant_id: UUID, meters: MeterSet, batch: Batc
     await store.insert_events(tx, tenant_id, batch.records, batch.meter_version)
     if not meters.are_simple:
         await _carry(tx, tenant_id, meters, batch)
-    captured = [r.authorization.authorization_id for r in batch.records if r.authorization]
-    if captured:
-        await gate.save_state(tx, tenant_id, captured, AuthorizationState.CAPTURED)
+    named = [r for r in batch.records if r.authorization]
+    if named:
+        await _use_authorizations(tx, tenant_id, named)
     if any(record.is_charged for record in batch.records):
         await store.insert_batch(tx, tenant_id, batch.batch_id)
 
@@ -335,6 +336,31 @@ async def _carry(tx: Connection, tenant_id: UUID, meters: MeterSet, batch: Batch
     events = [record.match.event for record in batch.records]
     changed = {(event.customer_id, event.name, event.event_time) for event in events}
     await carry_forward(tx, tenant_id, meters, changed)
+
+
+async def _use_authorizations(tx: Connection, tenant_id: UUID, named: Sequence[Record]) -> None:
+    """Capture what events end, and take what the others used off what is set aside."""
+    left: dict[UUID, Authorization] = {}
+    captured: list[UUID] = []
+    for record in named:
+        authorization = record.authorization
+        assert authorization is not None
+        key = authorization.authorization_id
+        if not record.match.event.continues:
+            captured.append(key)
+            left.pop(key, None)
+            continue
+        parts = [
+            (line.running.subscription_item_id, line.running.price_id,
+             line.running.stretch.period.start, usage.read_number(line.quantity), line.atoms)
+            for line in record.lines
+        ]  # fmt: skip
+        counted = [(meter.code, value) for meter, value in record.match.measures]
+        left[key] = left.get(key, authorization).less(parts, counted)
+    if captured:
+        await gate.save_state(tx, tenant_id, captured, AuthorizationState.CAPTURED)
+    if left:
+        await gate.save_reserved(tx, tenant_id, list(left.values()))
 
 
 async def load_outcomes(
@@ -474,7 +500,13 @@ def _chargeable(record: Record) -> Chargeable:
     ]
     event = record.match.event
     return Chargeable(
-        record.receipt_id, event.event_id, event.customer_id, lines, record.authorization
+        record.receipt_id,
+        event.event_id,
+        event.customer_id,
+        lines,
+        record.authorization,
+        node=event.node,
+        continues=event.continues,
     )
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
 
-from chassis.call import Call, Environment
+from chassis.call import Call
 from chassis.clocks import TenantClocks
 from chassis.database import Database
 from chassis.lanes import LaneFull
 from chassis.metrics import Metrics
 from chassis.paging import next_token, parse_page
+from chassis.streams import answer_in_turn
 from kernel.errors import NotFound, Refusal
 from metering.archive import store as archive
 from metering.archive.domain import first_key_kept
@@ -46,10 +44,6 @@ STREAMED_MAX = 4  # batches of one stream on their way at once
 FULL_PAUSE_SECONDS = 0.05  # until a stream tries full lanes again
 
 
-class _StreamEnd(Exception):
-    """The caller sends no more. StopAsyncIteration cannot leave a task."""
-
-
 class EventService:
     """Answers the RPCs of tollgate.metering.v1.EventService."""
 
@@ -78,36 +72,16 @@ class EventService:
     async def StreamEvents(
         self, requests: AsyncIterator[event_pb2.StreamEventsRequest], call: Call
     ) -> AsyncIterator[event_pb2.StreamEventsResponse]:
-        # Some batches are on their way at once and are answered in order; beyond them nothing is
-        # read, and the transport holds the caller back.
-        going: deque[asyncio.Task[list[Outcome]]] = deque()
-        arriving: asyncio.Task[event_pb2.StreamEventsRequest] | None = None
-        has_ended = False
-        try:
-            while not has_ended or going:
-                if arriving is None and not has_ended and len(going) < STREAMED_MAX:
-                    arriving = asyncio.create_task(_next(requests))
-                waited = [task for task in (arriving, going[0] if going else None) if task]
-                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-                if arriving is not None and arriving.done():
-                    try:
-                        request = arriving.result()
-                    except _StreamEnd:
-                        has_ended = True
-                    else:
-                        call = await self._later(call)
-                        going.append(asyncio.create_task(self._take_patiently(request, call)))
-                    arriving = None
-                elif going and going[0].done():
-                    outcomes = going.popleft().result()
-                    yield event_pb2.StreamEventsResponse(
-                        outcomes=[render_outcome(outcome) for outcome in outcomes]
-                    )
-        finally:
-            left = [task for task in (arriving, *going) if task is not None]
-            for task in left:
-                task.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
+        async def answer(
+            request: event_pb2.StreamEventsRequest,
+        ) -> event_pb2.StreamEventsResponse:
+            outcomes = await self._take_patiently(request, await self._clocks.present(call))
+            return event_pb2.StreamEventsResponse(
+                outcomes=[render_outcome(outcome) for outcome in outcomes]
+            )
+
+        async for response in answer_in_turn(requests, answer, STREAMED_MAX):
+            yield response
 
     async def _take_patiently(
         self, request: event_pb2.StreamEventsRequest, call: Call
@@ -136,13 +110,6 @@ class EventService:
             faults[index] if index in faults else next(outcomes) for index in range(len(mapped))
         ]
         return event_pb2.IngestCloudEventsResponse(outcomes=[render_outcome(o) for o in answered])
-
-    async def _later(self, call: Call) -> Call:
-        """The call at the present time: a stream outlives the instant at which it was begun."""
-        if call.environment is Environment.LIVE:
-            return replace(call, now=datetime.now(UTC))
-        now, version = await self._clocks.now(call.tenant_id, call.clock_version)
-        return replace(call, now=now, clock_version=version)
 
     async def _take(self, messages: Sequence[event_pb2.Event], call: Call) -> list[Outcome]:
         check_batch(len(messages))
@@ -230,12 +197,3 @@ class EventService:
         )
         found = await verify_page(self._database, self._meters, call.tenant_id, page)
         return render_verification(found)
-
-
-async def _next(
-    requests: AsyncIterator[event_pb2.StreamEventsRequest],
-) -> event_pb2.StreamEventsRequest:
-    try:
-        return await anext(requests)
-    except StopAsyncIteration:
-        raise _StreamEnd from None

@@ -18,7 +18,8 @@ from metering.events.domain.event import Event, EventState, StoredEvent, StoredL
 
 _COLUMNS = (
     "e.receipt_id, e.event_id, e.customer_id, e.name, e.subject, e.event_time, e.receive_time,"
-    " e.sequence, e.meter_version, e.properties, e.authorization_id, e.state, e.lines, e.refusal"
+    " e.sequence, e.meter_version, e.properties, e.authorization_id, e.state, e.lines, e.refusal,"
+    " e.node, e.continues"
 )
 
 
@@ -136,11 +137,13 @@ async def insert_events(
     columns = zip(*(_row(record) for record in records), strict=True)
     await tx.execute(
         "INSERT INTO event (tenant_id, meter_version, state, receipt_id, event_id, customer_id,"
-        " name, subject, event_time, receive_time, sequence, properties, authorization_id, lines)"
-        " SELECT $1, $2, 1, n.r, n.e, n.c, n.n, n.s, n.t, n.rt, n.q, n.p, n.a, n.l"
+        " name, subject, event_time, receive_time, sequence, properties, authorization_id, lines,"
+        " node, continues)"
+        " SELECT $1, $2, 1, n.r, n.e, n.c, n.n, n.s, n.t, n.rt, n.q, n.p, n.a, n.l, n.d, n.o"
         " FROM unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[],"
         " $8::timestamptz[], $9::timestamptz[], $10::bigint[], $11::jsonb[], $12::uuid[],"
-        " $13::jsonb[]) AS n (r, e, c, n, s, t, rt, q, p, a, l)",
+        " $13::jsonb[], $14::text[], $15::boolean[])"
+        " AS n (r, e, c, n, s, t, rt, q, p, a, l, d, o)",
         tenant_id,
         meter_version,
         *columns,
@@ -164,6 +167,8 @@ def _row(record: Record) -> tuple[object, ...]:
         json.dumps(event.properties, ensure_ascii=False),
         event.authorization_id,
         f"[{lines}]",
+        event.node,
+        event.continues,
     )
 
 
@@ -349,6 +354,8 @@ def _stored(row: Row) -> StoredEvent:
             row["event_time"],
             json.loads(row["properties"]),
             row["authorization_id"],
+            row["node"],
+            row["continues"],
         ),
         row["receive_time"],
         row["sequence"],

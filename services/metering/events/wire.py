@@ -76,7 +76,21 @@ def parse_event(message: event_pb2.Event, field: str, now: datetime) -> Event:
         authorization_id = parse_uuid(message.authorization_id, f"{field}.authorization_id")
     properties = dict(message.properties)
     check_properties(properties, f"{field}.properties")
-    return Event(event_id, name, customer_id, subject, event_time, properties, authorization_id)
+    event = Event(event_id, name, customer_id, subject, event_time, properties, authorization_id)
+    if message.node or message.authorization_continues:
+        event = _parse_more(event, message, field)
+    return event
+
+
+def _parse_more(event: Event, message: event_pb2.Event, field: str) -> Event:
+    """What few events have. An authorization's own node counts, so that of its events is dropped."""
+    parse_text(message.node, f"{field}.node", minimum=0, maximum=ID_MAX)
+    continues = message.authorization_continues
+    if event.authorization_id is not None:
+        return event._replace(continues=continues)
+    if continues:
+        raise InvalidValue(f"{field}.authorization_continues", "needs an authorization_id")
+    return event._replace(node=message.node)
 
 
 def _event_time(message: event_pb2.Event, field: str, now: datetime) -> datetime:
@@ -214,6 +228,8 @@ def render_event(event: Event) -> event_pb2.Event:
         event_time=render_time(event.event_time),
         properties=event.properties,
         authorization_id=str(event.authorization_id) if event.authorization_id else "",
+        node=event.node,
+        authorization_continues=event.continues,
     )
 
 

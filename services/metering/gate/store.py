@@ -5,15 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
+import asyncpg
 from asyncpg import Record as Row
 
 from chassis.database import Connection, Database
 from metering.charging.domain import OverUse, Refused
 from metering.events.domain.matching import UsageKey
-from metering.gate.domain.authorization import Authorization, AuthorizationState, Hold, Reservation
+from metering.gate.domain.authorization import (
+    Authorization,
+    AuthorizationState,
+    Granted,
+    Hold,
+    Reservation,
+    Standing,
+)
+from metering.limits.domain import WindowKey
+from metering.limits.store import LimitsMoved, guard_columns
+
+_KEEP = f"SELECT keep_answers({', '.join(f'${n}' for n in range(1, 22))}) AS request_id"
 
 
 class Reserved(NamedTuple):
@@ -86,15 +98,54 @@ async def read_gate(
 
 
 async def keep(
-    database: Database, tenant_id: UUID, authorizations: Sequence[Authorization]
+    database: Database,
+    tenant_id: UUID,
+    authorizations: Sequence[Authorization],
+    guards: Sequence[tuple[str, int]],
+    windows: Sequence[tuple[WindowKey, datetime]],
 ) -> set[str]:
-    """Keep answers, in one trip; returns the request ids that nobody had answered before."""
+    """Keep answers, in one trip; returns the request ids that nobody had answered before.
+
+    Raises LimitsMoved where the guards of limits are not as they were read: nothing is kept then.
+    """
     columns = zip(*(_row(each) for each in authorizations), strict=True)
-    places = ", ".join(f"${number}" for number in range(1, 14))
-    rows = await database.fetch_once(
-        f"SELECT keep_authorizations({places}) AS request_id", tenant_id, *columns
-    )
+    try:
+        rows = await database.fetch_once(
+            _KEEP, tenant_id, *columns, *guard_columns(guards, windows)
+        )
+    except asyncpg.SerializationError as error:
+        raise LimitsMoved from error
     return {row["request_id"] for row in rows}
+
+
+async def save_reserved(
+    tx: Connection, tenant_id: UUID, authorizations: Sequence[Authorization]
+) -> None:
+    """Change what authorizations set aside of tiers and limits; the caller has locked them."""
+    await tx.execute(
+        "UPDATE usage_authorization AS a SET reserved = v.reserved, measured = v.measured"
+        " FROM unnest($2::uuid[], $3::jsonb[], $4::jsonb[]) AS v (id, reserved, measured)"
+        " WHERE a.tenant_id = $1 AND a.authorization_id = v.id",
+        tenant_id,
+        [each.authorization_id for each in authorizations],
+        [_reserved(each) for each in authorizations],
+        [_measured(each) for each in authorizations],
+    )
+
+
+async def save_change(tx: Connection, tenant_id: UUID, authorization: Authorization) -> None:
+    """Write what an extension or increase changed; the caller has locked it."""
+    await tx.execute(
+        "UPDATE usage_authorization SET holds = $3, reserved = $4, measured = $5, details = $6,"
+        " expire_time = $7 WHERE tenant_id = $1 AND authorization_id = $2",
+        tenant_id,
+        authorization.authorization_id,
+        _holds(authorization),
+        _reserved(authorization),
+        _measured(authorization),
+        _details(authorization),
+        authorization.expire_time,
+    )
 
 
 async def save_state(
@@ -135,10 +186,6 @@ async def list_tenants_with_overdue(
 
 
 def _row(each: Authorization) -> tuple[object, ...]:
-    reserved = [
-        [part.subscription_item_id, part.price_id, part.period_start.isoformat(), *part[3:]]
-        for part in each.reserved
-    ]
     reasons = [list(reason) for reason in each.reasons]
     return (
         each.authorization_id,
@@ -148,16 +195,58 @@ def _row(each: Authorization) -> tuple[object, ...]:
         each.feature,
         each.state.value,
         each.over_use.value,
-        json.dumps([list(hold) for hold in each.holds]),
-        json.dumps(reserved),
+        _holds(each),
+        _reserved(each),
         json.dumps(reasons) if each.state is AuthorizationState.DENIED else None,
         each.create_time,
         each.expire_time,
+        _details(each),
+        _measured(each),
     )
+
+
+def _holds(each: Authorization) -> str:
+    return json.dumps([list(hold) for hold in each.holds])
+
+
+def _reserved(each: Authorization) -> str:
+    return json.dumps(
+        [
+            [part.subscription_item_id, part.price_id, part.period_start.isoformat(), *part[3:]]
+            for part in each.reserved
+        ]
+    )
+
+
+def _measured(each: Authorization) -> str:
+    return json.dumps([list(part) for part in each.measured])
+
+
+def _details(each: Authorization) -> str:
+    """What most answers have nothing of is left out."""
+    details: dict[str, object] = {}
+    if each.node:
+        details["node"] = each.node
+    if each.granted is not None:
+        details["granted"] = [each.granted.name, dict(each.granted.properties)]
+    if each.is_final:
+        details["final"] = True
+    if each.standings:
+        details["standings"] = [
+            [*standing[:-1], standing.reset_time and standing.reset_time.isoformat()]
+            for standing in each.standings
+        ]
+    return json.dumps(details, ensure_ascii=False)
+
+
+def _standing(values: list[Any]) -> Standing:
+    reset = values.pop()
+    return Standing(*values, reset_time=None if reset is None else datetime.fromisoformat(reset))
 
 
 def _authorization(row: Row) -> Authorization:
     reasons = json.loads(row["reasons"]) if row["reasons"] else []
+    details = json.loads(row["details"])
     return Authorization(
         authorization_id=row["authorization_id"],
         request_id=row["request_id"],
@@ -174,4 +263,9 @@ def _authorization(row: Row) -> Authorization:
         reasons=tuple(Refused(*reason) for reason in reasons),
         create_time=row["create_time"],
         expire_time=row["expire_time"],
+        node=details.get("node", ""),
+        granted=Granted(*details["granted"]) if "granted" in details else None,
+        is_final=details.get("final", False),
+        standings=tuple(_standing(values) for values in details.get("standings", ())),
+        measured=tuple((meter, value) for meter, value in json.loads(row["measured"])),
     )

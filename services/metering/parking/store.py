@@ -16,7 +16,8 @@ from metering.parking.domain import IngestChoice, IngestPolicy, Parked
 
 _COLUMNS = (
     "p.receipt_id, p.event_id, p.customer_id, p.name, p.subject, p.event_time, p.receive_time,"
-    " p.properties, p.authorization_id, p.refusal, p.meter_version, p.attempts, p.next_attempt_time"
+    " p.properties, p.authorization_id, p.refusal, p.meter_version, p.attempts, p.next_attempt_time,"
+    " p.node, p.continues"
 )
 
 
@@ -46,10 +47,11 @@ async def insert_all(tx: Connection, tenant_id: UUID, parked: Sequence[Parked]) 
     await tx.execute(
         "INSERT INTO parked_event (tenant_id, receipt_id, event_key, event_id, customer_id, name,"
         " subject, event_time, receive_time, properties, authorization_id, refusal, meter_version,"
-        " attempts, next_attempt_time)"
+        " attempts, next_attempt_time, node, continues)"
         " SELECT $1, n.* FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[],"
         " $7::text[], $8::timestamptz[], $9::timestamptz[], $10::jsonb[], $11::uuid[],"
-        " $12::jsonb[], $13::integer[], $14::integer[], $15::timestamptz[]) AS n",
+        " $12::jsonb[], $13::integer[], $14::integer[], $15::timestamptz[], $16::text[],"
+        " $17::boolean[]) AS n",
         tenant_id,
         *columns,
     )
@@ -189,6 +191,8 @@ def _row(each: Parked) -> tuple[object, ...]:
         each.meter_version,
         each.attempts,
         each.next_attempt_time,
+        event.node,
+        event.continues,
     )
 
 
@@ -201,6 +205,8 @@ def _parked(row: Row) -> Parked:
         row["event_time"],
         json.loads(row["properties"]),
         row["authorization_id"],
+        row["node"],
+        row["continues"],
     )
     return Parked(
         row["receipt_id"],

@@ -13,6 +13,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from kernel.period import Every, Period, period_at
+from metering.limits.domain import Limit
 from rating import parse_price
 from rating.exact import Number, exact
 from rating.price import ONE, Accumulate, DivideRound, Price, Unit, WindowUnit
@@ -128,6 +129,8 @@ class RateCard:
     features: frozenset[str]
     entries: Mapping[str, tuple[Entry, ...]]  # by meter, in the order in which they apply
     wallet_assets: frozenset[str]  # of the prices that wallets settle
+    limits: Mapping[str, tuple[Limit, ...]] = field(default_factory=dict)  # by meter
+    valid_until: datetime | None = None  # when it changes by itself
 
 
 @lru_cache(maxsize=PRICINGS_MAX)

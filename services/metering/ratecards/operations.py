@@ -47,7 +47,12 @@ class RateCards:
         for customer_id in customer_ids:
             kept = self._kept.get((tenant_id, customer_id))
             # A test clock that moved may have moved the customer into other prices.
-            if kept is None or kept.until < now or kept.clock_version < call.clock_version:
+            if (
+                kept is None
+                or kept.until < now
+                or kept.clock_version < call.clock_version
+                or (kept.card.valid_until is not None and kept.card.valid_until <= call.now)
+            ):
                 missing.append(customer_id)
             else:
                 found[customer_id] = kept.card

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import lru_cache
 from uuid import UUID
 
@@ -12,8 +13,10 @@ from chassis.wire import find_time, parse_time
 from kernel.errors import InvalidValue
 from kernel.ids import derived_id
 from kernel.period import Every, Unit, parse_zone
+from metering.limits.domain import FIRST_INSTANT, Limit, Reset
 from metering.ratecards.domain import PRICINGS_MAX, Entry, Pricing, RateCard
 from rating import parse_price, render_price
+from rating.exact import parse_number
 from tollgate.invoicing.v1 import catalog_pb2
 from tollgate.type.v1 import price_pb2
 
@@ -24,6 +27,14 @@ _UNITS = {
     catalog_pb2.INTERVAL_UNIT_WEEK: Unit.WEEK,
     catalog_pb2.INTERVAL_UNIT_MONTH: Unit.MONTH,
     catalog_pb2.INTERVAL_UNIT_YEAR: Unit.YEAR,
+}
+
+
+_RESETS = {
+    catalog_pb2.LIMIT_RESET_BILLING: Reset.GRID,
+    catalog_pb2.LIMIT_RESET_CALENDAR: Reset.GRID,
+    catalog_pb2.LIMIT_RESET_ROLLING: Reset.ROLLING,
+    catalog_pb2.LIMIT_RESET_NEVER: Reset.NEVER,
 }
 
 
@@ -46,6 +57,42 @@ def parse_rate_card(message: catalog_pb2.RateCard) -> RateCard:
         features=frozenset(message.features),
         entries=entries,
         wallet_assets=frozenset(assets),
+        limits=_parse_limits(message.entitlements),
+        valid_until=find_time(message, "valid_until_time"),
+    )
+
+
+def _parse_limits(
+    entitlements: Iterable[catalog_pb2.Entitlement],
+) -> dict[str, tuple[Limit, ...]]:
+    """The limits of what is granted, by meter."""
+    limits: dict[str, tuple[Limit, ...]] = {}
+    for entitlement in entitlements:
+        if not entitlement.enabled or entitlement.kind != catalog_pb2.FEATURE_KIND_METERED:
+            continue
+        for message in entitlement.limits:
+            limit = _parse_limit(entitlement, message)
+            limits[limit.meter] = (*limits.get(limit.meter, ()), limit)
+    return limits
+
+
+def _parse_limit(
+    entitlement: catalog_pb2.Entitlement, message: catalog_pb2.EffectiveLimit
+) -> Limit:
+    reset = _RESETS[message.reset]
+    is_grid = reset is Reset.GRID
+    return Limit(
+        feature=entitlement.feature_code,
+        meter=entitlement.meter,
+        quantity=parse_number(message.quantity, "limit.quantity"),
+        is_hard=message.enforcement != catalog_pb2.LIMIT_ENFORCEMENT_SOFT,
+        reset=reset,
+        anchor=parse_time(message, "anchor_time") if is_grid else FIRST_INSTANT,
+        every=Every(message.interval.count or 1, _UNITS[message.interval.unit])
+        if is_grid
+        else None,
+        zone=parse_zone(message.time_zone or "UTC"),
+        seconds=message.rolling_seconds,
     )
 
 

@@ -14,6 +14,7 @@ from metering.charging.domain import (
     Posted,
     Refused,
     Reversal,
+    SpendCapReached,
     charge_of,
     refused,
 )
@@ -41,6 +42,8 @@ class Chargeable(NamedTuple):
     lines: Sequence[ChargeLine]
     authorization: Authorization | None
     returns: Sequence[ChargeReturn] = ()
+    node: str = ""  # of the customer's budgets; that of an authorization is known to its holds
+    continues: bool = False  # the authorization stays open for more
 
 
 class ChargeReturn(NamedTuple):
@@ -75,7 +78,7 @@ def debits_of(event: Chargeable) -> list[Debit]:
 
     Where there are several they form a group: an event is charged as a whole or not at all. The
     last debit in an asset ends the authorization's hold in it; a hold that nothing is charged to
-    is released by a debit of zero.
+    is released by a debit of zero. An event that more follow leaves what it does not use set aside.
     """
     holds = {} if event.authorization is None else {h.asset: h for h in event.authorization.holds}
     feature = "" if event.authorization is None else event.authorization.feature
@@ -83,11 +86,13 @@ def debits_of(event: Chargeable) -> list[Debit]:
     charged = [(n, line) for n, line in enumerate(event.lines, 1) if line.atoms]
     last = {line.asset: number for number, line in charged}
     released = [hold for hold in holds.values() if hold.asset not in last]
+    if event.continues:
+        last, released = {}, []
     group = charge_of(event.receipt_id, 0) if len(charged) + len(released) > 1 else ""
     debits = []
     for number, line in charged:
         hold = holds.get(line.asset)
-        capture = hold and Capture(hold.hold_id, last[line.asset] == number, over_use)
+        capture = hold and Capture(hold.hold_id, last.get(line.asset) == number, over_use)
         debits.append(
             Debit(
                 charge_of(event.receipt_id, number),
@@ -101,6 +106,7 @@ def debits_of(event: Chargeable) -> list[Debit]:
                 event.event_id,
                 group,
                 capture,
+                event.node if capture is None else "",
             )
         )
     for place, hold in enumerate(released):
@@ -156,6 +162,8 @@ def _translate(cause: Refused, event: Chargeable) -> Refused:
     """The wallet's reason in metering's words."""
     if cause.reason == "INSUFFICIENT_FUNDS":
         return cause
+    if cause.reason == "SPEND_CAP_REACHED":
+        return refused(SpendCapReached(cause))
     if cause.reason == "HOLD_ENDED" and event.authorization is not None:
         state = cause.facts.get("state", "")
         return refused(AuthorizationEnded(event.authorization.authorization_id, state))

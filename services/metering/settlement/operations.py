@@ -167,6 +167,7 @@ async def load_chargeables(
         if each.event.authorization_id is not None:
             authorization = authorizations[each.event.authorization_id]
         held = authorization is not None and bool(authorization.holds)
+        held = held and not each.event.continues
         if held or any(line.atoms for line in lines):
             batch.append(
                 Chargeable(
@@ -175,6 +176,8 @@ async def load_chargeables(
                     each.event.customer_id,
                     lines,
                     authorization,
+                    node=each.event.node,
+                    continues=each.event.continues,
                 )
             )
     return batch
@@ -369,6 +372,8 @@ class _Undo:
             named = each.event.authorization_id
             if named is not None:
                 ended = self._refusals[each.receipt_id].reason == "AUTHORIZATION_ENDED"
+                if each.event.continues and not ended:
+                    continue  # it closed nothing; a later event may have
                 state = AuthorizationState.EXPIRED if ended else AuthorizationState.OPEN
                 states.setdefault(state, []).append(named)
         for state, ids in states.items():

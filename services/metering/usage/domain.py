@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime
+from fractions import Fraction
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -13,7 +15,7 @@ from metering.aggregates.domain.counting import Counter, Opening, Reading
 from metering.aggregates.domain.tally import ADDS_UP, Aggregation, Moment, Rule, Tally
 from metering.meters.domain import Meter
 from metering.ratecards.domain import Pricing, Stretch, window_name
-from rating import State, Usage, advance, charge, parse_state, render_state
+from rating import State, Usage, advance, charge, max_quantity, parse_state, render_state
 from rating.cells import part_of
 from rating.exact import Number, atoms_of, number_text
 from rating.price import Matrix, OnDecrease, StubBounds, TimeOfUse
@@ -204,6 +206,35 @@ class Running:
         usage = self._usage(value, properties, event_time)
         state = advance(self.pricing.price, self.state(), usage)
         return max(charge(self.pricing.price, state, self.asked, self.scale), 0)
+
+    def affordable(
+        self,
+        atoms: int,
+        properties: Mapping[str, str],
+        event_time: datetime,
+        reserved: Number,
+        held: int,
+    ) -> Number | None:
+        """The most whole units that one event more may have at a cost of so many atoms, after
+        usage that is reserved and held for; None where there is no end."""
+        if self.is_maximum:
+            reserved = 0
+        state = self.state()
+        charged = self.asked
+        if self.is_plain:
+            state = replace(state, quantity=state.quantity + reserved)
+            charged += held
+        unit = 10**self.scale
+        usage = self._usage(0, properties, event_time)
+        found = max_quantity(
+            self.pricing.price,
+            state,
+            Fraction(atoms, unit),
+            charged=Fraction(charged, unit),
+            usage=usage,
+            scale=self.scale,
+        )
+        return found + self.quantity if self.is_maximum and found is not None else found
 
     def take_back(self, quantity: Number, atoms: int, shortfall: int) -> None:
         """Undo one event whose charge was refused; only where that needs no recount."""

@@ -120,7 +120,7 @@ class Batch:
             else:
                 counted.read(read(value, event.properties, event.event_time, meter, sequence))
         receipt_id = receipt_of(self.batch_id, index)
-        is_charged = authorization is not None and bool(authorization.holds)
+        is_charged = authorization is not None and bool(authorization.holds) and not event.continues
         for line in lines:
             is_charged = is_charged or line.atoms > 0
         self.records.append(Record(receipt_id, match, sequence, lines, authorization, is_charged))

@@ -31,6 +31,8 @@ class Event(NamedTuple):
     event_time: datetime
     properties: Mapping[str, str]
     authorization_id: UUID | None
+    node: str = ""  # of the customer's budgets, where no authorization says it
+    continues: bool = False  # more events of the authorization follow
 
 
 class EventState(Enum):

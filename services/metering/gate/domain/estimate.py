@@ -9,7 +9,13 @@ from typing import NamedTuple
 
 from kernel.errors import Refusal
 from kernel.money import RoundingMode, round_to_atoms
-from metering.charging.domain import ChargeRefused, InsufficientFunds, Refused, refused
+from metering.charging.domain import (
+    ChargeRefused,
+    InsufficientFunds,
+    Refused,
+    SpendCapReached,
+    refused,
+)
 from metering.events.domain.decision import INVOICE_SCALE, begin_running
 from metering.events.domain.event import CustomerUnknown
 from metering.events.domain.matching import (
@@ -19,7 +25,7 @@ from metering.events.domain.matching import (
     price_measure,
 )
 from metering.gate.domain.authorization import Reservation
-from metering.meters.domain import MeterSet
+from metering.meters.domain import Meter, MeterSet
 from metering.ratecards.domain import RateCard
 from metering.usage.domain import Running, text_of
 from rating.exact import Number
@@ -30,6 +36,13 @@ class Estimate(NamedTuple):
 
     name: str
     properties: Mapping[str, str]
+
+
+class Measured(NamedTuple):
+    """An estimate as meters and prices see it."""
+
+    counted: list[tuple[Meter, Number]]
+    priced: list[PricedMeasure]  # none where it is not offered
 
 
 class PricedEstimate(NamedTuple):
@@ -69,21 +82,22 @@ def measure_estimate(
     card: RateCard,
     scales: Mapping[str, int],
     place: str,
-) -> list[PricedMeasure]:
-    """The customer's prices that the usage would fall under; none where it is not offered.
+) -> Measured:
+    """What meters would count, and the customer's prices that the usage would fall under.
 
     Raises PropertyUnusable, UnpricedUsage, AssetUnknown.
     """
-    priced = []
+    measured = Measured([], [])
     for meter in meters.counting.get(estimate.name, ()):
         if meter.is_selective and not meter.reads(estimate.properties, now, place):
             continue
         value = meter.value(estimate.properties, place)
+        measured.counted.append((meter, value))
         for entry in card.entries.get(meter.code, ()):
             if entry.applies(estimate.properties, now):
                 check_priced(entry, estimate.properties, scales, place)
-                priced.append(price_measure(entry, meter, value, card.customer_id, now))
-    return priced
+                measured.priced.append(price_measure(entry, meter, value, card.customer_id, now))
+    return measured
 
 
 def is_marginal(measure: PricedMeasure) -> bool:
@@ -117,6 +131,40 @@ class Margins:
         """What the measures of one estimate would cost, and what they reserve of tiers."""
         return [self._price(customer_id, measure, properties, now) for measure in measures]
 
+    def forget(self, priced: Iterable[PricedEstimate]) -> None:
+        """Take back what an estimate reserved, where it is asked anew for less."""
+        for each in priced:
+            if each.reservation is not None:
+                quantity, held = self._reserved[each.measure.key]
+                left = (quantity - each.measure.value, held - each.atoms)
+                self._reserved[each.measure.key] = left
+
+    def affordable(
+        self,
+        customer_id: str,
+        measure: PricedMeasure,
+        properties: Mapping[str, str],
+        now: datetime,
+        atoms: int,
+    ) -> Number | None:
+        """The most whole units of a measure that cost no more than so many atoms, whatever the
+        measure's own value is; None where there is no end."""
+        pricing = measure.entry.pricing
+        scale = self._scales.get(pricing.price.asset, INVOICE_SCALE)
+        if not is_marginal(measure):
+            unit = pricing.unit_cost() * 10**scale
+            return None if unit <= 0 else atoms // unit
+        running = self._running(customer_id, measure, scale)
+        quantity, held = self._reserved.get(measure.key, (0, 0))
+        return running.affordable(atoms, properties, now, quantity, held)
+
+    def _running(self, customer_id: str, measure: PricedMeasure, scale: int) -> Running:
+        running = self._runnings.get(measure.key)
+        if running is None:
+            running = begin_running(0, customer_id, measure, scale)
+            self._runnings[measure.key] = running
+        return running
+
     def _price(
         self,
         customer_id: str,
@@ -132,10 +180,7 @@ class Margins:
             atoms = round_to_atoms(exact, scale, RoundingMode.UP)
             return PricedEstimate(measure, asset, scale, atoms, None)
         key = measure.key
-        running = self._runnings.get(key)
-        if running is None:
-            running = begin_running(0, customer_id, measure, scale)
-            self._runnings[key] = running
+        running = self._running(customer_id, measure, scale)
         quantity, held = self._reserved.get(key, (0, 0))
         atoms = running.margin(measure.value, properties, now, quantity, held, measure.meter)
         if not running.is_plain or not running.adds_up:
@@ -196,6 +241,8 @@ def not_offered(customer_id: str, event_name: str) -> Refused:
 
 def short_of_funds(cause: Refused, asset: str, needed: str) -> Refused:
     """The wallet's no to a hold, as a reason of the gate's."""
+    if cause.reason == "SPEND_CAP_REACHED":
+        return refused(SpendCapReached(cause))
     if cause.reason in ("INSUFFICIENT_FUNDS", "NO_WALLET"):
         available = cause.facts.get("available", "0")
         return refused(InsufficientFunds(asset, available, needed))

@@ -1,0 +1,1 @@
+"""Authorizations after their answer: looked at, extended, increased, called off."""

@@ -1,0 +1,1 @@
+"""Weighing: what requests to the gate need, and setting that aside."""

@@ -1,0 +1,1 @@
+"""Limits: how much of a meter a customer's entitlements leave."""
