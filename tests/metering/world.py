@@ -18,6 +18,7 @@ from tollgate.invoicing.v1 import (
     catalog_pb2_grpc,
     customer_pb2,
     customer_pb2_grpc,
+    entitlement_pb2_grpc,
     subscription_pb2,
     subscription_pb2_grpc,
 )
@@ -37,6 +38,7 @@ from tollgate.metering.v1 import (
 )
 from tollgate.type.v1 import amount_pb2, price_pb2
 from tollgate.wallet.v1 import (
+    budget_service_pb2_grpc,
     ledger_pb2,
     ledger_service_pb2,
     ledger_service_pb2_grpc,
@@ -107,6 +109,8 @@ class World:
         self.catalog = catalog_pb2_grpc.CatalogServiceStub(invoicing)
         self.customers = customer_pb2_grpc.CustomerServiceStub(invoicing)
         self.subscriptions = subscription_pb2_grpc.SubscriptionServiceStub(invoicing)
+        self.entitlements = entitlement_pb2_grpc.EntitlementServiceStub(invoicing)
+        self.budgets = budget_service_pb2_grpc.BudgetServiceStub(wallet)
 
     def connect(self, metering: grpc.aio.Channel) -> None:
         """Talk to this metering service from now on."""
@@ -120,6 +124,10 @@ class World:
     async def call(self, method: Callable[..., Any], request: Any) -> Any:
         """One call for this tenant."""
         return await method(request, timeout=SECONDS, metadata=credential(self.tenant_id))
+
+    def stream(self, method: Callable[..., Any], requests: Any) -> Any:
+        """The answers to a stream of requests."""
+        return method(requests, timeout=SECONDS, metadata=credential(self.tenant_id))
 
     def key(self, name: str) -> str:
         """A request id that was never used."""
@@ -277,6 +285,8 @@ class World:
         event_id: str = "",
         time: datetime | None = None,
         authorization: str = "",
+        node: str = "",
+        more: bool = False,
         **properties: str,
     ) -> event_pb2.Event:
         return event_pb2.Event(
@@ -286,6 +296,8 @@ class World:
             event_time=stamp(time or self.now),
             properties=properties,
             authorization_id=authorization,
+            node=node,
+            authorization_continues=more,
         )
 
     async def ingest(self, *events: event_pb2.Event) -> list[event_pb2.EventOutcome]:
@@ -373,6 +385,9 @@ class World:
         maximum: tuple[str, str] | None = None,
         over_use: gate_pb2.OverUse.ValueType = gate_pb2.OVER_USE_UNSPECIFIED,
         seconds: int = 0,
+        node: str = "",
+        partial: bool = False,
+        quantity_property: str = "",
         **properties: str,
     ) -> gate_pb2.AuthorizeUsageResponse:
         request = gate_pb2.AuthorizeUsageRequest(
@@ -380,6 +395,9 @@ class World:
             customer_id=customer_id,
             feature=feature,
             over_use=over_use,
+            node=node,
+            partial_allowed=partial,
+            quantity_property=quantity_property,
         )
         if maximum is not None:
             request.maximum.asset, request.maximum.value = maximum

@@ -83,7 +83,7 @@ def parse_event(message: event_pb2.Event, field: str, now: datetime) -> Event:
 
 
 def _parse_more(event: Event, message: event_pb2.Event, field: str) -> Event:
-    """What few events have. An authorization's own node counts, so that of its events is dropped."""
+    """What few events have. An authorization's own node counts, not that of its events."""
     parse_text(message.node, f"{field}.node", minimum=0, maximum=ID_MAX)
     continues = message.authorization_continues
     if event.authorization_id is not None:

@@ -241,7 +241,7 @@ def _details(each: Authorization) -> str:
 
 def _standing(values: list[Any]) -> Standing:
     reset = values.pop()
-    return Standing(*values, reset_time=None if reset is None else datetime.fromisoformat(reset))
+    return Standing._make([*values, None if reset is None else datetime.fromisoformat(reset)])
 
 
 def _authorization(row: Row) -> Authorization:

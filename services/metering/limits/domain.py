@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 
 from kernel.errors import Refusal
 from kernel.period import Every, Period, period_at
-from metering.meters.domain import Aggregation, Meter
+from metering.aggregates.domain.tally import ADDS_UP, Aggregation
+from metering.meters.domain import Meter
 from rating.exact import Number, number_text
 
 HOUR = timedelta(hours=1)
@@ -143,7 +144,7 @@ class LimitReached(Refusal):
 
 @dataclass(slots=True)
 class LimitBook:
-    """What limits of a batch are decided by; requests of a batch see what earlier ones set aside."""
+    """What limits of a batch are decided by; its requests see what earlier ones set aside."""
 
     opened: Mapping[WindowKey, datetime] = field(default_factory=dict)
     used: Mapping[Count, Used] = field(default_factory=dict)
@@ -163,9 +164,11 @@ class LimitBook:
             for limit in limits.get(meter.code, ()):
                 window = limit.window(now, self._opened(customer_id, limit))
                 counted = self.used.get(Count(customer_id, meter.code, window), Used())
-                if meter.aggregation is Aggregation.MAX:
-                    # A level: it neither adds to what is used nor is it set aside.
-                    found.append(Standing(limit, window, 0, 0, value))
+                if meter.aggregation not in ADDS_UP:
+                    # A level: it neither adds to what is used nor is it set aside. One over time
+                    # is known at the end of its period only.
+                    if meter.aggregation is not Aggregation.WEIGHTED_SUM:
+                        found.append(Standing(limit, window, 0, 0, value))
                     continue
                 reserved = self.reserved.get((customer_id, meter.code), 0)
                 found.append(Standing(limit, window, counted.total, reserved, value))
@@ -174,7 +177,7 @@ class LimitBook:
     def set_aside(self, customer_id: str, measured: Iterable[tuple[Meter, Number]]) -> None:
         """Note what an answer sets aside, for those that come after it."""
         for meter, value in added_up(measured):
-            if meter.aggregation is not Aggregation.MAX:
+            if meter.aggregation in ADDS_UP:
                 key = (customer_id, meter.code)
                 self.reserved[key] = self.reserved.get(key, 0) + value
 

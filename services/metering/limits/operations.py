@@ -6,13 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from chassis.database import Database
+from metering.aggregates.domain.tally import ADDS_UP, Aggregation
 from metering.events import store as events
 from metering.limits import store
 from metering.limits.domain import Count, Limit, LimitBook, Reset, window_key
-from metering.meters.domain import Aggregation, Meter, MeterSet
+from metering.meters.domain import Meter, MeterSet
+from metering.queries.domain import Window
+from metering.queries.operations import Question as UsageQuestion
+from metering.queries.operations import query
 from metering.usage.operations import hours_of
+from metering.usage.store import read_number
 from rating.exact import Number
 
 
@@ -62,8 +68,32 @@ async def read_book(
     now = max(question.now for question, _ in asked)
     book = await store.read(database, tenant_id, now, customers, counts)
     book.opened = opened
-    await _leave_out_what_was_before(database, tenant_id, meters, book, counts)
+    plain = [count for count in counts if meters.meters[count.meter].is_additive_by_hour]
+    await _leave_out_what_was_before(database, tenant_id, meters, book, plain)
+    await _ask_for_others(database, tenant_id, meters, book, set(counts) - set(plain), now)
     return book
+
+
+async def _ask_for_others(
+    database: Database,
+    tenant_id: UUID,
+    meters: MeterSet,
+    book: LimitBook,
+    counts: Iterable[Count],
+    now: datetime,
+) -> None:
+    """What hours do not add up to, such as distinct keys, is asked for as usage queries ask."""
+    asked = [count for count in counts if meters.meters[count.meter].aggregation in ADDS_UP]
+    if not asked:
+        return
+    async with database.transaction(tenant_id) as tx:
+        for count in asked:
+            question = UsageQuestion(
+                [count.customer_id], [count.meter], count.window, Window.WHOLE, "UTC",
+                ZoneInfo("UTC"), [],
+            )  # fmt: skip
+            rows = await query(tx, tenant_id, meters, question, (), 1, now)
+            book.used[count].total = read_number(rows[0].quantity) if rows else 0
 
 
 async def _leave_out_what_was_before(
@@ -73,7 +103,7 @@ async def _leave_out_what_was_before(
     book: LimitBook,
     counts: Sequence[Count],
 ) -> None:
-    """Usage is summed up by hours: of the hour that a window begins in, what came before it goes."""
+    """Usage is summed up by hours: what the first one has of before the window goes."""
     partial = [(count, before) for count in counts if (before := count.before) is not None]
     if not partial:
         return

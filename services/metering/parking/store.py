@@ -16,8 +16,8 @@ from metering.parking.domain import IngestChoice, IngestPolicy, Parked
 
 _COLUMNS = (
     "p.receipt_id, p.event_id, p.customer_id, p.name, p.subject, p.event_time, p.receive_time,"
-    " p.properties, p.authorization_id, p.refusal, p.meter_version, p.attempts, p.next_attempt_time,"
-    " p.node, p.continues"
+    " p.properties, p.authorization_id, p.refusal, p.meter_version, p.attempts,"
+    " p.next_attempt_time, p.node, p.continues"
 )
 
 

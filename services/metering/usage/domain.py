@@ -216,9 +216,10 @@ class Running:
         held: int,
     ) -> Number | None:
         """The most whole units that one event more may have at a cost of so many atoms, after
-        usage that is reserved and held for; None where there is no end."""
-        if self.is_maximum:
-            reserved = 0
+        usage that is reserved and held for; None where there is no end, or none that the total
+        alone would tell."""
+        if not self.adds_up or self.counter is not None or not self.rule.is_live:
+            return None
         state = self.state()
         charged = self.asked
         if self.is_plain:
@@ -226,7 +227,7 @@ class Running:
             charged += held
         unit = 10**self.scale
         usage = self._usage(0, properties, event_time)
-        found = max_quantity(
+        return max_quantity(
             self.pricing.price,
             state,
             Fraction(atoms, unit),
@@ -234,7 +235,6 @@ class Running:
             usage=usage,
             scale=self.scale,
         )
-        return found + self.quantity if self.is_maximum and found is not None else found
 
     def take_back(self, quantity: Number, atoms: int, shortfall: int) -> None:
         """Undo one event whose charge was refused; only where that needs no recount."""

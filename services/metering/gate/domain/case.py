@@ -11,6 +11,7 @@ from chassis.call import Call
 from kernel.errors import InvalidValue, Refusal
 from kernel.ids import new_id
 from kernel.money import parse_atoms
+from metering.aggregates.domain.tally import ADDS_UP, Aggregation
 from metering.charging.domain import AssetUnknown, OverUse, Refused, refused
 from metering.gate.domain.authorization import (
     Authorization,
@@ -32,7 +33,7 @@ from metering.gate.domain.estimate import (
     not_offered,
 )
 from metering.limits.domain import LimitBook, LimitReached, Standing, added_up, text_of
-from metering.meters.domain import Aggregation, MeterSet
+from metering.meters.domain import MeterSet
 from metering.ratecards.domain import RateCard
 from rating.exact import parse_number
 
@@ -93,7 +94,7 @@ class Case:
         return {
             meter.code: text_of(value)
             for meter, value in added_up(self.measured.counted)
-            if meter.code in limits and meter.aggregation is not Aggregation.MAX
+            if meter.code in limits and meter.aggregation in ADDS_UP
         }
 
     @property
@@ -120,12 +121,13 @@ class Case:
             return
         customer_id = self.ask.customer_id
         self.standings = book.standings(customer_id, card.limits, self.measured.counted, now)
-        failing = [s for s in self.standings if s.limit.is_hard and not s.fits]
-        if failing and not self._reduce_to_limits(failing, meters, scales):
+        failing = _failing(self.standings)
+        if failing and self._reduce_to_limits(failing, meters, scales):
+            self.standings = book.standings(customer_id, card.limits, self.measured.counted, now)
+            failing = _failing(self.standings)
+        if failing:
             self.reasons += [refused(LimitReached(standing)) for standing in failing]
             return
-        if failing:
-            self.standings = book.standings(customer_id, card.limits, self.measured.counted, now)
         book.set_aside(customer_id, self.measured.counted)
 
     def _reduce_to_limits(
@@ -233,10 +235,18 @@ def open_cases(
     return cases, faults
 
 
+def _failing(standings: Sequence[Standing]) -> list[Standing]:
+    return [standing for standing in standings if standing.limit.is_hard and not standing.fits]
+
+
 def _quantity_property(case: Case) -> str:
     """The property that may be granted in part. Raises InvalidValue where that is not clear."""
     named, ask = case.ask.quantity_property, case.ask
-    read = {meter.value_property for meter, _ in case.measured.counted if meter.value_property}
+    read = {
+        meter.value_property
+        for meter, _ in case.measured.counted
+        if meter.value_property and meter.aggregation is Aggregation.SUM
+    }
     if not named:
         if len(read) > 1:
             raise InvalidValue("quantity_property", f"is required: one of {sorted(read)}")

@@ -47,7 +47,7 @@ class Weighed:
     faults: dict[int, Authorization | Exception] = field(default_factory=dict)
     margins: Margins = field(default_factory=lambda: Margins({}, {}, {}))
     book: LimitBook = field(default_factory=LimitBook)
-    meters: MeterSet = field(default_factory=lambda: MeterSet(0, {}, {}))
+    meters: MeterSet = field(default_factory=lambda: MeterSet.of(0, []))
     scales: Mapping[str, int] = field(default_factory=dict)
 
 
