@@ -161,7 +161,7 @@ def test_a_threshold_is_told_once_a_window_and_again_when_it_was_left() -> None:
     assert not spends(claim, 10, START + 2 * day)
     assert not spends(claim, 10, START + 2 * day)
     assert [a.refused for a in claim.budgets.alerts] == [False, False, False, True]
-    claim.give_back(1, START + 2 * day)
+    claim.give_back(1, START + 2 * day, "r")
     assert spends(claim, 10, START + 2 * day)
 
 
@@ -169,11 +169,11 @@ def test_what_is_given_back_leaves_the_window_it_was_spent_in() -> None:
     cap = cap_of(calendar(CalendarUnit.DAY), 10)
     claim = claim_of(cap)
     assert spends(claim, 10, START)
-    claim.give_back(4, START)
+    claim.give_back(4, START, "r1")
     assert cap.left(START) == 4
     tomorrow = START + timedelta(days=1)
     assert spends(claim, 3, tomorrow)
-    claim.give_back(6, START)
+    claim.give_back(6, START, "r2")
     assert cap.left(tomorrow) == 7, "yesterday's is not today's"
 
 

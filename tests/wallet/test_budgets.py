@@ -194,6 +194,28 @@ async def test_what_exceeds_a_hold_is_bound_by_the_cap_unless_it_is_forced(
     assert await client.verify() == []
 
 
+async def test_a_reversal_gives_back_to_the_caps_of_what_was_spent(
+    client: WalletClient, budgets: BudgetClient
+) -> None:
+    await client.grant(await client.wallet(priority=90), "1000")
+    await budgets.cap("team", "100")
+    debit = (await client.debit("60", node="ann")).debit
+    held = await client.hold("30", node="bob")
+    captured = (await client.capture(held.hold.hold_id, "30", final=True)).debit
+
+    async def reverse(posted: ledger.Debit, value: str) -> None:
+        (share,) = posted.shares
+        await client.reverse(f"{share.wallet_id}/{share.sequence}", value)
+
+    await reverse(debit, "20")
+    assert await budgets.figures("ann") == [("team", "70", "0", "30")]
+    await reverse(captured, "")
+    assert await budgets.figures("ann") == [("team", "40", "0", "60")]
+    assert reasons([await client.debit("60", node="bob")]) == ["OK"]
+    assert (await client.debit("1", node="bob")).refusal.reason == "SPEND_CAP_REACHED"
+    assert await client.verify() == []
+
+
 async def test_an_increase_of_a_hold_needs_room_too(
     client: WalletClient, budgets: BudgetClient
 ) -> None:

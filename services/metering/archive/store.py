@@ -17,6 +17,7 @@ from metering.events.domain.event import event_key
 COLUMNS = (
     "receipt_id", "event_id", "customer_id", "name", "subject", "event_time", "receive_time",
     "sequence", "meter_version", "properties", "authorization_id", "state", "lines", "refusal",
+    "node", "continues",
 )  # fmt: skip
 _ARCHIVED = "day, path, event_count, octets, sha256, create_time, keep_until"
 
@@ -72,7 +73,8 @@ async def insert_rows(tx: Connection, tenant_id: UUID, columns: Sequence[Sequenc
         f"INSERT INTO event (tenant_id, {', '.join(COLUMNS)})"
         " SELECT $1, n.* FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],"
         " $7::timestamptz[], $8::timestamptz[], $9::bigint[], $10::integer[], $11::jsonb[],"
-        " $12::uuid[], $13::smallint[], $14::jsonb[], $15::jsonb[]) AS n"
+        " $12::uuid[], $13::smallint[], $14::jsonb[], $15::jsonb[], $16::text[],"
+        " $17::boolean[]) AS n"
         " ON CONFLICT (tenant_id, receipt_id) DO NOTHING",
         tenant_id,
         *columns,

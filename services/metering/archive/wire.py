@@ -94,6 +94,10 @@ class Files:
                 yield batch.to_pylist()
 
 
+# What files of before these columns existed are read with.
+LATER_COLUMNS = {"node": "", "continues": False}
+
+
 class DayWriter:
     """Writes one file, a group of rows at a time, and knows its checksum."""
 
@@ -105,6 +109,7 @@ class DayWriter:
         types: dict[str, Any] = dict.fromkeys(COLUMNS, pyarrow.string())
         types |= {"event_time": instant, "receive_time": instant, "sequence": pyarrow.int64()}
         types |= {"meter_version": pyarrow.int32(), "state": pyarrow.int16()}
+        types["continues"] = pyarrow.bool_()
         self.rows = 0
         self._arrow: Any = pyarrow
         self._schema = pyarrow.schema([(name, types[name]) for name in COLUMNS])
@@ -183,7 +188,7 @@ class _Digesting:
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
     """Rows of a file as the columns that the database takes."""
-    columns = [[row[name] for row in rows] for name in COLUMNS]
+    columns = [[row.get(name, LATER_COLUMNS.get(name)) for row in rows] for name in COLUMNS]
     for place, name in enumerate(COLUMNS):
         if name in ("receipt_id", "authorization_id"):
             columns[place] = [None if text is None else UUID(text) for text in columns[place]]
@@ -216,6 +221,8 @@ def render_archived(
             event_time=render_time(row["event_time"]),
             properties=properties,
             authorization_id=row["authorization_id"] or "",
+            node=row.get("node", ""),
+            authorization_continues=row.get("continues", False),
         ),
         receive_time=render_time(row["receive_time"]),
         state=STATES[row["state"]],

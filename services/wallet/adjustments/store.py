@@ -8,6 +8,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from chassis.database import Connection
+from wallet.budgets.domain.counting import Spending
 from wallet.ledger.domain.books import Books, Grant, Wallet
 from wallet.ledger.domain.details import Rollover
 from wallet.ledger.domain.items import (
@@ -133,10 +134,13 @@ async def find_transfer(
     """A transfer of the journal; it never changes."""
     row = await tx.fetchrow(
         "SELECT t.kind, t.asset, a.scale, t.atoms::text, t.grant_ids::text[],"
-        " t.grant_atoms::text[], o.kind AS operation FROM transfers AS t"
+        " t.grant_atoms::text[], o.kind AS operation, e.customer_id AS spender, e.path, e.meter,"
+        " e.count_time FROM transfers AS t"
         " JOIN assets AS a ON a.tenant_id = t.tenant_id AND a.code = t.asset"
         " LEFT JOIN operations AS o"
         " ON o.tenant_id = t.tenant_id AND o.request_id = t.request_id AND t.request_id <> ''"
+        " LEFT JOIN budget_entries AS e"
+        " ON e.tenant_id = t.tenant_id AND e.request_id = t.request_id AND t.request_id <> ''"
         " WHERE t.tenant_id = $1 AND t.wallet_id = $2 AND t.sequence = $3",
         tenant_id,
         UUID(wallet_id),
@@ -149,7 +153,11 @@ async def find_transfer(
         for grant_id, atoms in zip(row["grant_ids"], row["grant_atoms"], strict=True)
     )
     by_hand = row["operation"] in _BY_HAND
-    original = Original(TransferKind(row["kind"]), int(row["atoms"]), split, by_hand)
+    spending = None
+    if row["spender"] is not None:
+        path = tuple(row["path"])
+        spending = Spending(row["spender"], path, row["meter"], row["count_time"])
+    original = Original(TransferKind(row["kind"]), int(row["atoms"]), split, by_hand, spending)
     return Found(row["asset"], row["scale"], original)
 
 

@@ -49,9 +49,9 @@ async def open_budgets(tx: Connection, page: Page) -> None:
     All wallets of the customers are locked by now, and nobody changes a cap without those locks.
     """
     paths = page.row["h_path"]
-    if not page.wanted.nodes and (paths is None or not any(paths)):
+    held = set(page.wanted.spent_nodes)
+    if not page.wanted.nodes and not held and (paths is None or not any(paths)):
         return
-    held: set[tuple[str, str, str]] = set()
     if paths is not None:
         for tenant, customer, path in zip(
             page.row["h_tenant"], page.row["h_customer"], paths, strict=True

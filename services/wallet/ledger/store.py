@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from chassis.database import Connection, Database
+from wallet.budgets.domain.counting import Spending
 from wallet.ledger.domain.batch import Bundle
 from wallet.ledger.domain.books import Balance, Books, Hold
 from wallet.ledger.domain.items import (
@@ -18,6 +19,7 @@ from wallet.ledger.domain.items import (
     GrantItem,
     HoldItem,
     IncreaseItem,
+    ReverseItem,
     TouchItem,
     VoidItem,
     WalletItem,
@@ -77,11 +79,20 @@ def wanted_of(bundles: Sequence[Bundle]) -> Wanted:
                 case WalletItem():
                     wanted.wallets.add((tenant, item.wallet_id))
                     wanted.adjustments.append(item)
+                    if isinstance(item, ReverseItem) and item.original is not None:
+                        _want_spending(wanted, tenant, item.original.spending)
                     if isinstance(item, ConvertItem):
                         wanted.assets.add(item.to_asset)
             if not isinstance(item, TouchItem | ExpireHoldItem):
                 wanted.keys.add((tenant, item.request_id))
     return wanted
+
+
+def _want_spending(wanted: Wanted, tenant: str, spending: Spending | None) -> None:
+    """Caps are guarded by all wallets of their customer, not by the one that is given back to."""
+    if spending is not None:
+        wanted.customers.add((tenant, spending.customer_id))
+        wanted.spent_nodes.update((tenant, spending.customer_id, node) for node in spending.path)
 
 
 async def open_batch(tx: Connection, wanted: Wanted) -> Page:

@@ -36,6 +36,15 @@ class Entry(NamedTuple):
     time: datetime
 
 
+class Spending(NamedTuple):
+    """On whose behalf something was spent that is to be given back, and in whose window."""
+
+    customer_id: str
+    path: Path
+    meter: str
+    time: datetime
+
+
 class Alert(NamedTuple):
     """A cap reached a percentage of its limit, or refused; figures as they were then."""
 
@@ -152,6 +161,28 @@ class Claim:
             if percent > cap.told:
                 cap.told = percent
                 self._alert(cap, percent, refused=False, now=time)
+        self._note(request_id, atoms, shortfall, hold_id, time)
+
+    def hold(self, atoms: int) -> None:
+        """Count what is set aside; it counts at once."""
+        for cap in self.caps:
+            cap.hold(atoms)
+
+    def release(self, atoms: int) -> None:
+        """Give back what is set aside no longer, used or not."""
+        if atoms:
+            for cap in self.caps:
+                cap.hold(-atoms)
+
+    def give_back(self, atoms: int, spent_time: datetime, request_id: str) -> None:
+        """Take back what was counted at an instant: it was reversed."""
+        for cap in self.caps:
+            cap.give_back(atoms, spent_time)
+        self._note(request_id, -atoms, 0, "", spent_time)
+
+    def _note(
+        self, request_id: str, atoms: int, shortfall: int, hold_id: str, time: datetime
+    ) -> None:
         self.budgets.entries.append(
             Entry(
                 self.tenant_id,
@@ -166,22 +197,6 @@ class Claim:
                 time,
             )
         )
-
-    def hold(self, atoms: int) -> None:
-        """Count what is set aside; it counts at once."""
-        for cap in self.caps:
-            cap.hold(atoms)
-
-    def release(self, atoms: int) -> None:
-        """Give back what is set aside no longer, used or not."""
-        if atoms:
-            for cap in self.caps:
-                cap.hold(-atoms)
-
-    def give_back(self, atoms: int, spent_time: datetime) -> None:
-        """Take back what was counted at an instant: it was reversed."""
-        for cap in self.caps:
-            cap.give_back(atoms, spent_time)
 
     def _tell_refusal(self, cap: Cap, now: datetime) -> None:
         if now < cap.refusal_told:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import ClassVar, TypeAlias
 
+from wallet.budgets.domain.counting import Spending
 from wallet.ledger.domain.details import Rollover
 from wallet.ledger.domain.values import (
     Account,
@@ -175,6 +176,7 @@ class Original:
     atoms: int
     split: tuple[tuple[str | None, int], ...]
     by_hand: bool  # posted by a void's replay: its originals are what is reversed
+    spending: Spending | None = None  # what it counted for in budgets
 
 
 @dataclass(slots=True, eq=False)

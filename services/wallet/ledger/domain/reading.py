@@ -34,6 +34,8 @@ class Wanted:
     keys: set[tuple[str, str]] = field(default_factory=set)
     adjustments: list[WalletItem] = field(default_factory=list)
     nodes: set[NodeName] = field(default_factory=set)
+    # Nodes of what is reversed: their caps are wanted though no item names them.
+    spent_nodes: set[NodeName] = field(default_factory=set)
     assets: set[str] = field(default_factory=set)
     clocks: dict[str, datetime] = field(default_factory=dict)
 

@@ -73,6 +73,10 @@ def reverse(books: Books, item: ReverseItem, grant_id: str) -> Reversed:
     if atoms > given:
         _refund(books, balance, grant_id, atoms - given, lost, transfer_id, item, now)
     settle(books, balance, now, item.request_id)
+    if original.spending is not None:
+        customer_id, path, meter, time = original.spending
+        claim = books.budgets.claim(item.tenant_id, customer_id, path, item.asset, meter)
+        claim.give_back(atoms, time, item.request_id)
     books.details.reversed[key] = done + atoms
     books.details.reversals.append((*key, item.request_id, atoms, now))
     note_by_hand(books, item, now)

@@ -7,15 +7,15 @@ from alembic import op
 from chassis.migrations import grant, protect
 from metering.migrations import statements
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 
 APP = "metering_app"
 FUNCTIONS = ("read_limits", "pass_guards", "keep_answers")
 
 
 def upgrade() -> None:
-    for statement in statements("0009_gate_limits.sql"):
+    for statement in statements("0010_gate_limits.sql"):
         op.execute(statement)
     for table in ("limit_guard", "limit_window"):
         protect(op, "metering", table)
