@@ -15,6 +15,7 @@ from chassis.database import Connection, Database
 from chassis.lanes import Lanes
 from kernel.errors import NotFound, Refusal
 from kernel.ids import new_id
+from metering.authorizations.using.operations import use
 from metering.charging.domain import batch_of, receipt_of, refused
 from metering.charging.operations import Wallet
 from metering.events import store
@@ -326,7 +327,7 @@ async def _record(tx: Connection, tenant_id: UUID, meters: MeterSet, batch: Batc
         await _carry(tx, tenant_id, meters, batch)
     named = [r for r in batch.records if r.authorization]
     if named:
-        await _use_authorizations(tx, tenant_id, named)
+        await use(tx, tenant_id, named)
     if any(record.is_charged for record in batch.records):
         await store.insert_batch(tx, tenant_id, batch.batch_id)
 
@@ -336,31 +337,6 @@ async def _carry(tx: Connection, tenant_id: UUID, meters: MeterSet, batch: Batch
     events = [record.match.event for record in batch.records]
     changed = {(event.customer_id, event.name, event.event_time) for event in events}
     await carry_forward(tx, tenant_id, meters, changed)
-
-
-async def _use_authorizations(tx: Connection, tenant_id: UUID, named: Sequence[Record]) -> None:
-    """Capture what events end, and take what the others used off what is set aside."""
-    left: dict[UUID, Authorization] = {}
-    captured: list[UUID] = []
-    for record in named:
-        authorization = record.authorization
-        assert authorization is not None
-        key = authorization.authorization_id
-        if not record.match.event.continues:
-            captured.append(key)
-            left.pop(key, None)
-            continue
-        parts = [
-            (line.running.subscription_item_id, line.running.price_id,
-             line.running.stretch.period.start, usage.read_number(line.quantity), line.atoms)
-            for line in record.lines
-        ]  # fmt: skip
-        counted = [(meter.code, value) for meter, value in record.match.measures]
-        left[key] = left.get(key, authorization).less(parts, counted)
-    if captured:
-        await gate.save_state(tx, tenant_id, captured, AuthorizationState.CAPTURED)
-    if left:
-        await gate.save_reserved(tx, tenant_id, list(left.values()))
 
 
 async def load_outcomes(
