@@ -53,10 +53,16 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
     settings = platform.settings
     assert isinstance(settings, Config)
     reader = UsageReader(peers)
-    collector = Collector(database, peers, platform.clocks)
+    # Each knows the other: what is issued is collected, and runs go before collecting them.
+    worker = BillingWorker(
+        database,
+        reader,
+        settings.billing_parallelism,
+        issued=lambda: collector.wake(),  # noqa: PLW0108  it is made below
+    )
+    collector = Collector(database, peers, platform.clocks, billing=lambda: worker.is_busy)
     listener = PaymentListener(database, platform.clocks)
     recharges = RechargeStarts(database, peers, platform.clocks, issued=collector.wake)
-    worker = BillingWorker(database, reader, settings.billing_parallelism, issued=collector.wake)
     refunds = RefundSender(database, peers)
     scheduler = SelfBilling(database, platform.clocks, settings.grace_seconds)
     consumer = Consumer(

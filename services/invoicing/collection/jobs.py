@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -52,8 +53,15 @@ log = structlog.get_logger("invoicing.collection")
 class Collector:
     """Brings open invoices to an end. Many may work side by side: every question has a key."""
 
-    def __init__(self, database: Database, peers: Peers, clocks: TenantClocks) -> None:
+    def __init__(
+        self,
+        database: Database,
+        peers: Peers,
+        clocks: TenantClocks,
+        billing: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._database = database
+        self._billing = billing  # whether a run is being billed here, which goes before
         self._peers = peers
         self._clocks = clocks
         self._recharges = RechargeEnds(database, peers)
@@ -99,7 +107,9 @@ class Collector:
 
     async def _work_for(self, tenant_id: UUID, now: datetime) -> int:
         async with self._database.transaction(tenant_id) as tx:
-            due = await store.claim_due(tx, tenant_id, now, 2 * AT_ONCE, LEASE)
+            due = await store.claim_due(
+                tx, tenant_id, now, 2 * AT_ONCE, LEASE, of_runs=not self._billing()
+            )
             over = await store.list_waiting(tx, tenant_id, now - WINDOW, AT_ONCE)
             for invoice_id in over:
                 await give_up_waiting(tx, tenant_id, invoice_id, now)

@@ -15,23 +15,31 @@ async def list_tenants_to_collect(connection: Connection, *, all_planned: bool) 
 
 
 async def claim_due(
-    tx: Connection, tenant_id: UUID, now: datetime, limit: int, lease: timedelta
+    tx: Connection,
+    tenant_id: UUID,
+    now: datetime,
+    limit: int,
+    lease: timedelta,
+    *,
+    of_runs: bool = True,
 ) -> list[UUID]:
     """Open invoices whose payment is to be asked for, or whose last question is undecided.
 
-    `now` is the tenant's, the lease the machine's.
+    `now` is the tenant's, the lease the machine's. Without `of_runs`, those alone that somebody
+    waits for: what billing runs issued is left for later.
     """
     rows = await tx.fetch(
         "UPDATE invoice AS v SET claim_end_time = clock_timestamp() + $4"
         " FROM (SELECT d.invoice_id FROM invoice AS d WHERE d.tenant_id = $1"
         "  AND d.state = 'OPEN' AND (d.ask_open OR d.next_attempt_time <= $2)"
-        "  AND d.claim_end_time <= clock_timestamp()"
+        "  AND d.claim_end_time <= clock_timestamp() AND ($5 OR d.run_id IS NULL)"
         "  ORDER BY d.next_attempt_time, d.invoice_id LIMIT $3 FOR UPDATE SKIP LOCKED) AS due"
         " WHERE v.tenant_id = $1 AND v.invoice_id = due.invoice_id RETURNING v.invoice_id",
         tenant_id,
         now,
         limit,
         lease,
+        of_runs,
     )
     return [row["invoice_id"] for row in rows]
 

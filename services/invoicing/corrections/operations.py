@@ -159,7 +159,9 @@ async def reissue(
         raise StaleDraft(draft.customer.customer_id)
     invoice_id = new_id(now) if draft.says_something else None
     await redeem(tx, tenant_id, draft, invoice_id, successor.coupons)
-    if not await store.insert_sources(tx, tenant_id, draft.sources, invoice_id):
+    if not await store.insert_sources(
+        tx, tenant_id, [(source, invoice_id) for source in draft.sources]
+    ):
         raise StaleDraft(draft.customer.customer_id)
     if invoice_id is None:
         return None

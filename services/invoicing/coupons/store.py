@@ -188,6 +188,17 @@ async def return_redemptions(tx: Connection, tenant_id: UUID, invoice_id: UUID) 
         )
 
 
+async def list_holders(tx: Connection, tenant_id: UUID, customer_ids: Sequence[str]) -> list[str]:
+    """Those of customers that have coupons."""
+    rows = await tx.fetch(
+        "SELECT DISTINCT customer_id FROM customer_coupon WHERE tenant_id = $1"
+        " AND customer_id = ANY ($2) AND NOT detached ORDER BY customer_id",
+        tenant_id,
+        list(customer_ids),
+    )
+    return [row["customer_id"] for row in rows]
+
+
 async def insert_discounts(tx: Connection, tenant_id: UUID, invoice_id: UUID, draft: Draft) -> None:
     """What coupons took off the lines of a document."""
     await tx.executemany(

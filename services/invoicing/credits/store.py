@@ -95,8 +95,7 @@ async def insert_note(tx: Connection, tenant_id: UUID, note: CreditNote) -> None
         tx,
         tenant_id,
         "credit_note",
-        note.credit_note_id,
-        ((one.position, one.tax) for one in draft.taxes),
+        [(note.credit_note_id, one.position, one.tax) for one in draft.taxes],
     )
 
 

@@ -100,6 +100,32 @@ async def lock_customer(tx: Connection, tenant_id: UUID, customer_id: str) -> Cu
     return None if row is None else _customer(row)
 
 
+async def lock_customers(
+    tx: Connection, tenant_id: UUID, customer_ids: Sequence[str]
+) -> dict[str, Customer]:
+    """Customers, held until the transaction ends, in one order for all who hold several."""
+    rows = await tx.fetch(
+        f"SELECT {_COLUMNS} FROM customer WHERE tenant_id = $1 AND customer_id = ANY ($2)"
+        " ORDER BY customer_id FOR UPDATE",
+        tenant_id,
+        list(customer_ids),
+    )
+    return {row["customer_id"]: _customer(row) for row in rows}
+
+
+async def list_paid_for(
+    tx: Connection, tenant_id: UUID, payer_ids: Sequence[str]
+) -> list[Customer]:
+    """Customers whose documents others pay, in order of their ids."""
+    rows = await tx.fetch(
+        f"SELECT {_COLUMNS} FROM customer WHERE tenant_id = $1 AND payer_customer_id = ANY ($2)"
+        " AND payer_customer_id <> '' ORDER BY customer_id",
+        tenant_id,
+        list(payer_ids),
+    )
+    return [_customer(row) for row in rows]
+
+
 async def list_customers(tx: Connection, tenant_id: UUID, after: str, limit: int) -> list[Customer]:
     rows = await tx.fetch(
         f"SELECT {_COLUMNS} FROM customer WHERE tenant_id = $1 AND customer_id > $2"

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from chassis.call import Call
 from chassis.database import Connection, Database
-from chassis.messages import append
+from chassis.messages import Outgoing, append, append_all
 from chassis.peers import Peers
 from invoicing.collection.domain import Collection, begin
 from invoicing.coupons.domain import HeldCoupon
-from invoicing.coupons.store import list_held, take_redemptions
+from invoicing.coupons.store import list_held, list_holders, take_redemptions
 from invoicing.customers.domain import Customer
 from invoicing.customers.operations import get_customer
-from invoicing.customers.store import lock_customer
+from invoicing.customers.store import (
+    find_customers,
+    list_paid_for,
+    lock_customer,
+    lock_customers,
+)
 from invoicing.invoices import store
 from invoicing.invoices.domain.charge import (
     LATE,
@@ -32,13 +38,13 @@ from invoicing.invoices.domain.line import Consumption
 from invoicing.invoices.domain.one_off import StatedLine, one_off
 from invoicing.invoices.store import StoredInvoice
 from invoicing.invoices.wire import parse_consumption, render_period_key
-from invoicing.payments.store import lock_balance, save_balance
+from invoicing.payments.store import lock_balances, save_balance
 from invoicing.sellers.domain import UNSTATED, Seller
 from invoicing.sellers.store import find_seller
 from invoicing.subscriptions.domain import Subscription, billed
-from invoicing.subscriptions.store import list_of_customer, save_terms
+from invoicing.subscriptions.store import list_of_customers, save_terms
 from invoicing.taxes.domain.assessment import TaxTable
-from invoicing.taxes.operations import load_tax_table
+from invoicing.taxes.operations import load_tax_table, load_tax_tables
 from kernel.currency import currency, is_currency
 from kernel.errors import Kind, NotFound, Refusal
 from kernel.ids import new_id
@@ -76,6 +82,12 @@ class Basis:
     billed: tuple[BilledSource, ...]
     taxes: TaxTable
     coupons: tuple[HeldCoupon, ...] = ()
+    paid_for: tuple[Customer, ...] = ()  # whose subscriptions are among them
+
+    @property
+    def parties(self) -> list[Customer]:
+        """Who is locked while the document is issued."""
+        return [self.customer, *self.paid_for]
 
     @property
     def revisions(self) -> dict[UUID, int]:
@@ -97,9 +109,18 @@ class UsageReader:
 
         Raises UsageNotSettled where `settled` is asked for and events are on their way.
         """
+        found, pending = await self.read_all(tenant_id, charges, call)
+        if settled and pending:
+            raise UsageNotSettled(sum(pending.values()))
+        return found
+
+    async def read_all(
+        self, tenant_id: UUID, charges: Sequence[Charge], call: Call | None
+    ) -> tuple[dict[SourceKey, Consumption], dict[str, int]]:
+        """The same for charges of many customers, and how many events of each are on their way."""
         asked = [charge for charge in charges if charge.is_usage and charge.billed is None]
         found: dict[SourceKey, Consumption] = {}
-        pending = 0
+        pending: dict[str, int] = {}
         for start in range(0, len(asked), KEYS_MAX):
             some = asked[start : start + KEYS_MAX]
             stub = usage_pb2_grpc.UsageServiceStub(self._peers.channel("metering"))
@@ -113,10 +134,10 @@ class UsageReader:
             for charge, usage in zip(some, answer.usages, strict=True):
                 asset = await self._asset(tenant_id, charge.item.price.asset)
                 found[charge.key] = parse_consumption(usage, charge, asset)
-                pending += usage.events_pending
-        if settled and pending:
-            raise UsageNotSettled(pending)
-        return found
+                if usage.events_pending:
+                    whose = charge.subscription.customer_id
+                    pending[whose] = pending.get(whose, 0) + usage.events_pending
+        return found, pending
 
     async def _asset(self, tenant_id: UUID, code: str) -> Asset:
         if is_currency(code):
@@ -145,16 +166,54 @@ class UsageReader:
 
 async def load_basis(tx: Connection, tenant_id: UUID, customer_id: str) -> Basis:
     """Raises NotFound where there is no such customer."""
-    customer = await get_customer(tx, tenant_id, customer_id)
-    subscriptions = await list_of_customer(tx, tenant_id, customer_id)
-    sources: list[BilledSource] = []
-    if subscriptions:
-        items = [item.subscription_item_id for one in subscriptions for item in one.items]
-        since = min(one.bill_from_time for one in subscriptions) - LATE
-        sources = await store.list_sources(tx, tenant_id, items, since)
-    taxes = await load_tax_table(tx, tenant_id, customer)
-    coupons = await list_held(tx, tenant_id, customer_id) if subscriptions else []
-    return Basis(customer, tuple(subscriptions), tuple(sources), taxes, coupons=tuple(coupons))
+    found = await load_bases(tx, tenant_id, [customer_id])
+    if customer_id not in found:
+        raise NotFound("customer", customer_id)
+    return found[customer_id]
+
+
+async def load_bases(
+    tx: Connection, tenant_id: UUID, customer_ids: Sequence[str]
+) -> dict[str, Basis]:
+    """What is known of customers' next documents, those they pay for with them (INV-9)."""
+    customers = await find_customers(tx, tenant_id, customer_ids)
+    paid_for = await list_paid_for(tx, tenant_id, list(customers))
+    payers = {one.customer_id: one.payer_customer_id for one in paid_for}
+    payers |= {customer_id: customer_id for customer_id in customers}
+    subscriptions: dict[str, list[Subscription]] = {one: [] for one in customers}
+    for subscription in await list_of_customers(tx, tenant_id, list(payers)):
+        subscriptions[payers[subscription.customer_id]].append(subscription)
+    owners = {
+        item.subscription_item_id: (payer, _late_since(own))
+        for payer, own in subscriptions.items()
+        for subscription in own
+        for item in subscription.items
+    }
+    sources: dict[str, list[BilledSource]] = {one: [] for one in customers}
+    if owners:
+        since = min(since for _, since in owners.values())
+        for source in await store.list_sources(tx, tenant_id, list(owners), since):
+            payer, earliest = owners[source.key.subscription_item_id]
+            if source.service_end > earliest:
+                sources[payer].append(source)
+    taxes = await load_tax_tables(tx, tenant_id, list(customers.values()))
+    holders = await list_holders(tx, tenant_id, [one for one, own in subscriptions.items() if own])
+    coupons = {one: tuple(await list_held(tx, tenant_id, one)) for one in holders}
+    return {
+        customer_id: Basis(
+            customer,
+            tuple(subscriptions[customer_id]),
+            tuple(sources[customer_id]),
+            taxes[customer_id],
+            coupons=coupons.get(customer_id, ()),
+            paid_for=tuple(one for one in paid_for if one.payer_customer_id == customer_id),
+        )
+        for customer_id, customer in customers.items()
+    }
+
+
+def _late_since(subscriptions: Sequence[Subscription]) -> datetime:
+    return min(one.bill_from_time for one in subscriptions) - LATE
 
 
 def list_charges(basis: Basis, as_of: datetime, now: datetime) -> list[Charge]:
@@ -216,38 +275,48 @@ async def create_one_off(
 async def finalize(
     tx: Connection,
     tenant_id: UUID,
-    basis: Basis,
-    draft: Draft,
+    work: Sequence[tuple[Basis, Draft]],
     as_of: datetime,
     issue_time: datetime,
     run_id: UUID,
-) -> Invoice | None:
-    """Issue what was computed, mark it as billed, and move the subscriptions on.
+) -> list[Invoice]:
+    """Issue what was computed, mark it as billed, and move the subscriptions on: all or nothing.
 
-    None where there was nothing to say. Raises StaleDraft where anything changed since `basis`
-    was read: a draft is never finalized stale.
+    A draft that says nothing makes no document. Raises StaleDraft where anything changed since a
+    basis was read: a draft is never finalized stale.
     """
-    customer_id = basis.customer.customer_id
-    customer = await lock_customer(tx, tenant_id, customer_id)
-    if customer is None:
-        raise NotFound("customer", customer_id)
-    if customer != basis.customer:
-        raise StaleDraft(customer_id)
-    present = await list_of_customer(tx, tenant_id, customer_id, lock=True)
-    if {one.subscription_id: one.revision for one in present} != basis.revisions:
-        raise StaleDraft(customer_id)
-    invoice_id = new_id(issue_time) if draft.says_something else None
-    await redeem(tx, tenant_id, draft, invoice_id, basis.coupons)
-    if not await store.insert_sources(tx, tenant_id, draft.sources, invoice_id):
-        raise StaleDraft(customer_id)
-    for subscription in present:
+    await _check_present(tx, tenant_id, [basis for basis, _ in work])
+    found = [(draft, new_id(issue_time) if draft.says_something else None) for _, draft in work]
+    for (basis, _), (draft, invoice_id) in zip(work, found, strict=True):
+        await redeem(tx, tenant_id, draft, invoice_id, basis.coupons)
+    sources = [(source, invoice_id) for draft, invoice_id in found for source in draft.sources]
+    if not await store.insert_sources(tx, tenant_id, sources):
+        raise StaleDraft("another run billed one of them")
+    for subscription in (one for basis, _ in work for one in basis.subscriptions):
         moved = billed(subscription, as_of)
         if moved != subscription:
             await save_terms(tx, tenant_id, moved)
-    if invoice_id is None:
-        return None
+    issued = [(draft, invoice_id) for draft, invoice_id in found if invoice_id is not None]
     seller = await find_seller(tx, tenant_id) or UNSTATED
-    return await issue_draft(tx, tenant_id, draft, invoice_id, seller, issue_time, run_id=run_id)
+    return await issue_drafts(tx, tenant_id, issued, seller, issue_time, run_id=run_id)
+
+
+async def _check_present(tx: Connection, tenant_id: UUID, bases: Sequence[Basis]) -> None:
+    """Lock all parties; what they have must be what was read of them. Raises StaleDraft."""
+    expected = {one.customer_id: one for basis in bases for one in basis.parties}
+    locked = await lock_customers(tx, tenant_id, list(expected))
+    if locked != expected:
+        raise StaleDraft("a customer changed")
+    # Somebody who is paid for from now on is locked by nobody yet.
+    paid_for = await list_paid_for(tx, tenant_id, [basis.customer.customer_id for basis in bases])
+    if {one.customer_id for one in paid_for} != {
+        one.customer_id for basis in bases for one in basis.paid_for
+    }:
+        raise StaleDraft("who pays for whom changed")
+    present = await list_of_customers(tx, tenant_id, list(expected), lock=True)
+    revisions = {key: value for basis in bases for key, value in basis.revisions.items()}
+    if {one.subscription_id: one.revision for one in present} != revisions:
+        raise StaleDraft("a subscription changed")
 
 
 async def redeem(
@@ -280,44 +349,77 @@ async def issue_draft(
     invoice_id: UUID,
     seller: Seller,
     issue_time: datetime,
+    **terms: Any,
+) -> Invoice:
+    """Give a draft its number and write it down; `terms` as for `issue_drafts`."""
+    (invoice,) = await issue_drafts(
+        tx, tenant_id, [(draft, invoice_id)], seller, issue_time, **terms
+    )
+    return invoice
+
+
+async def issue_drafts(
+    tx: Connection,
+    tenant_id: UUID,
+    drafts: Sequence[tuple[Draft, UUID]],
+    seller: Seller,
+    issue_time: datetime,
     *,
     run_id: UUID | None = None,
     recharge_id: UUID | None = None,
     reissue_of: UUID | None = None,
     payment_method_id: str = "",
     net_terms_days: int | None = None,
-) -> Invoice:
-    """Give a draft its number and write it down. The customer is locked by the caller."""
-    customer_id = draft.customer.customer_id
-    balance = await lock_balance(tx, tenant_id, customer_id, draft.total.asset)
-    if recharge_id is not None:
-        balance = Amount(
-            balance.asset, 0
-        )  # bought value is paid for, not moved from pocket to pocket
-    number, issued = await store.take_number(tx, tenant_id, seller.number_prefix, issue_time)
-    invoice = replace(
-        issue(draft, invoice_id, seller, number, issued, balance, net_terms_days),
-        run_id=run_id,
-        recharge_id=recharge_id,
-        reissue_of=reissue_of,
+) -> list[Invoice]:
+    """Give drafts their numbers, in order, and write them down. Their customers are locked by the
+    caller."""
+    if not drafts:
+        return []
+    balances = await lock_balances(
+        tx, tenant_id, [(draft.customer.customer_id, draft.total.asset) for draft, _ in drafts]
     )
-    change = draft.balance_given - invoice.balance_applied
-    if change.atoms:
-        await save_balance(tx, tenant_id, customer_id, balance + change)
-    due = bool(invoice.amount_due.atoms)
-    collection = replace(
-        begin(issued) if due else Collection(), payment_method_id=payment_method_id
+    first, issued = await store.take_number(
+        tx, tenant_id, seller.number_prefix, issue_time, len(drafts)
     )
-    await store.insert_invoice(tx, tenant_id, StoredInvoice(invoice, collection), issued)
-    await tell(tx, tenant_id, "invoice.finalized", invoice)
-    if not due:
-        await tell(tx, tenant_id, "invoice.paid", invoice)
-    return invoice
+    documents: list[StoredInvoice] = []
+    for number, (draft, invoice_id) in enumerate(drafts, start=first):
+        whose = (draft.customer.customer_id, draft.total.asset)
+        # Bought value is paid for, not moved from pocket to pocket.
+        usable = balances[whose] if recharge_id is None else Amount(draft.total.asset, 0)
+        invoice = replace(
+            issue(draft, invoice_id, seller, number, issued, usable, net_terms_days),
+            run_id=run_id,
+            recharge_id=recharge_id,
+            reissue_of=reissue_of,
+        )
+        change = draft.balance_given - invoice.balance_applied
+        if change.atoms:
+            balances[whose] = balances[whose] + change
+            await save_balance(tx, tenant_id, whose[0], balances[whose])
+        due = bool(invoice.amount_due.atoms)
+        collection = replace(
+            begin(issued) if due else Collection(), payment_method_id=payment_method_id
+        )
+        documents.append(StoredInvoice(invoice, collection))
+    await store.insert_invoices(tx, tenant_id, documents)
+    await append_all(tx, list(_told(tenant_id, [one.invoice for one in documents])))
+    return [one.invoice for one in documents]
+
+
+def _told(tenant_id: UUID, invoices: Sequence[Invoice]) -> Iterator[Outgoing]:
+    for invoice in invoices:
+        yield Outgoing(tenant_id, "invoice.finalized", _changed(invoice))
+        if not invoice.amount_due.atoms:
+            yield Outgoing(tenant_id, "invoice.paid", _changed(invoice))
 
 
 async def tell(tx: Connection, tenant_id: UUID, kind: str, invoice: Invoice) -> None:
     """Send an InvoiceChanged message of a kind."""
-    payload = messages_pb2.InvoiceChanged(
+    await append(tx, tenant_id, kind, _changed(invoice))
+
+
+def _changed(invoice: Invoice) -> messages_pb2.InvoiceChanged:
+    return messages_pb2.InvoiceChanged(
         invoice_id=str(invoice.invoice_id),
         number=invoice.number,
         customer_id=invoice.draft.customer.customer_id,
@@ -325,4 +427,3 @@ async def tell(tx: Connection, tenant_id: UUID, kind: str, invoice: Invoice) -> 
             asset=invoice.amount_due.asset.code, value=invoice.amount_due.value
         ),
     )
-    await append(tx, tenant_id, kind, payload)

@@ -51,46 +51,48 @@ class StoredInvoice:
 
 
 async def take_number(
-    tx: Connection, tenant_id: UUID, series: str, issue_time: datetime
+    tx: Connection, tenant_id: UUID, series: str, issue_time: datetime, count: int = 1
 ) -> tuple[int, datetime]:
-    """The next number of a series and its date, which never goes back (INV-4). The row is held
-    until the transaction ends, and a rollback gives the number back."""
+    """The next number of a series, or the first of several, and their date, which never goes back
+    (INV-4). The row is held until the transaction ends, and a rollback gives the numbers back."""
     row = await tx.fetchrow(
         "INSERT INTO invoice_series (tenant_id, series, last_number, last_issue_time)"
-        " VALUES ($1, $2, 1, $3) ON CONFLICT (tenant_id, series) DO UPDATE"
-        " SET last_number = invoice_series.last_number + 1,"
+        " VALUES ($1, $2, $4, $3) ON CONFLICT (tenant_id, series) DO UPDATE"
+        " SET last_number = invoice_series.last_number + $4,"
         " last_issue_time = greatest(invoice_series.last_issue_time, excluded.last_issue_time)"
         " RETURNING last_number, last_issue_time",
         tenant_id,
         series,
         issue_time,
+        count,
     )
     assert row is not None
-    return row["last_number"], row["last_issue_time"]
+    return row["last_number"] - count + 1, row["last_issue_time"]
 
 
 async def insert_sources(
-    tx: Connection, tenant_id: UUID, sources: Sequence[BilledSource], invoice_id: UUID | None
+    tx: Connection, tenant_id: UUID, sources: Sequence[tuple[BilledSource, UUID | None]]
 ) -> bool:
-    """Mark charges as billed; False where another run has billed one of them already."""
+    """Mark charges as billed, each by a document or by none; False where another run has billed
+    one of them already."""
     inserted = await tx.fetchval(
         "WITH marked AS (INSERT INTO billed_source (tenant_id, subscription_item_id, kind,"
         " service_start_time, service_end_time, amount, invoice_id, ordinal,"
-        " gross) SELECT $1, s.item, s.kind, s.start_time, s.end_time, s.amount, $7, s.ordinal,"
-        " s.gross"
+        " gross) SELECT $1, s.item, s.kind, s.start_time, s.end_time, s.amount, s.invoice,"
+        " s.ordinal, s.gross"
         " FROM unnest($2::uuid[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::numeric[],"
-        " $8::integer[], $9::numeric[])"
-        " AS s (item, kind, start_time, end_time, amount, ordinal, gross)"
+        " $7::uuid[], $8::integer[], $9::numeric[])"
+        " AS s (item, kind, start_time, end_time, amount, invoice, ordinal, gross)"
         " ON CONFLICT DO NOTHING RETURNING 1) SELECT count(*) FROM marked",
         tenant_id,
-        [source.key.subscription_item_id for source in sources],
-        [source.key.kind.value for source in sources],
-        [source.key.service_start for source in sources],
-        [source.service_end for source in sources],
-        [source.amount for source in sources],
-        invoice_id,
-        [source.ordinal for source in sources],
-        [source.gross for source in sources],
+        [source.key.subscription_item_id for source, _ in sources],
+        [source.key.kind.value for source, _ in sources],
+        [source.key.service_start for source, _ in sources],
+        [source.service_end for source, _ in sources],
+        [source.amount for source, _ in sources],
+        [invoice_id for _, invoice_id in sources],
+        [source.ordinal for source, _ in sources],
+        [source.gross for source, _ in sources],
     )
     return bool(inserted == len(sources))
 
@@ -152,12 +154,11 @@ def _source(row: asyncpg.Record) -> BilledSource:
     )
 
 
-async def insert_invoice(
-    tx: Connection, tenant_id: UUID, stored: StoredInvoice, create_time: datetime
+async def insert_invoices(
+    tx: Connection, tenant_id: UUID, documents: Sequence[StoredInvoice]
 ) -> None:
-    invoice, collection = stored.invoice, stored.collection
-    draft = invoice.draft
-    await tx.execute(
+    """Write issued documents with all their parts; the statements go to the server together."""
+    await tx.executemany(
         "INSERT INTO invoice (tenant_id, invoice_id, customer_id, kind, state, series,"
         " series_number, number, currency, scale, period_start_time, period_end_time, subtotal,"
         " tax_total, total, balance_applied, balance_given, amount_due, issue_time, due_time,"
@@ -166,6 +167,37 @@ async def insert_invoice(
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
         " $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23::jsonb, $24::jsonb, $25, $26, $27,"
         " $28, $29, $30)",
+        [_invoice_values(tenant_id, stored) for stored in documents],
+    )
+    await tx.executemany(
+        "INSERT INTO invoice_line (tenant_id, invoice_id, position, kind, description,"
+        " service_start_time, service_end_time, quantity, asset, asset_scale, cost, wallet_amount,"
+        " amount, exact_cost, tax_category, supply_time, details, price_id, subscription_item_id,"
+        " tax_position, discount, tax_included, tax_positions, tax_amounts, customer_id)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
+        " $13, $14, $15, $16, $17::jsonb, $18, $19, $20, $21, $22, $23, $24, $25)",
+        [
+            _line_values(tenant_id, stored.invoice.invoice_id, position, line)
+            for stored in documents
+            for position, line in enumerate(stored.invoice.draft.lines)
+        ],
+    )
+    taxes = [
+        (stored.invoice.invoice_id, position, tax)
+        for stored in documents
+        for position, tax in enumerate(stored.invoice.draft.taxes)
+    ]
+    await insert_tax_rows(tx, tenant_id, "invoice", taxes)
+    for stored in documents:
+        if stored.invoice.draft.discounts:
+            draft = stored.invoice.draft
+            await insert_discounts(tx, tenant_id, stored.invoice.invoice_id, draft)
+
+
+def _invoice_values(tenant_id: UUID, stored: StoredInvoice) -> tuple[object, ...]:
+    invoice, collection = stored.invoice, stored.collection
+    draft = invoice.draft
+    return (
         tenant_id,
         invoice.invoice_id,
         draft.customer.customer_id,
@@ -190,55 +222,44 @@ async def insert_invoice(
         invoice.recharge_id,
         json.dumps(seller_snapshot(invoice.seller)),
         json.dumps(buyer_snapshot(draft.customer)),
-        create_time,
+        invoice.issue_time,
         collection.payment_method_id,
         collection.next_attempt_time,
         invoice.reissue_of,
         draft.discount_total.atoms,
         draft.tax_included.atoms,
     )
-    await _insert_lines(tx, tenant_id, invoice)
-    await insert_tax_rows(tx, tenant_id, "invoice", invoice.invoice_id, enumerate(draft.taxes))
-    await insert_discounts(tx, tenant_id, invoice.invoice_id, draft)
 
 
-async def _insert_lines(tx: Connection, tenant_id: UUID, invoice: Invoice) -> None:
-    await tx.executemany(
-        "INSERT INTO invoice_line (tenant_id, invoice_id, position, kind, description,"
-        " service_start_time, service_end_time, quantity, asset, asset_scale, cost, wallet_amount,"
-        " amount, exact_cost, tax_category, supply_time, details, price_id, subscription_item_id,"
-        " tax_position, discount, tax_included, tax_positions, tax_amounts)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
-        " $13, $14, $15, $16, $17::jsonb, $18, $19, $20, $21, $22, $23, $24)",
-        [
-            (
-                tenant_id,
-                invoice.invoice_id,
-                position,
-                line.kind.value,
-                line.description,
-                line.service.start if line.service else None,
-                line.service.end if line.service else None,
-                line.quantity,
-                line.cost.asset.code,
-                line.cost.asset.scale,
-                line.cost.atoms,
-                line.wallet.atoms,
-                line.amount.atoms,
-                line.exact_cost,
-                line.tax_category,
-                line.supply_time,
-                json.dumps([detail_document(detail) for detail in line.details]),
-                line.price_id,
-                line.subscription_item_id,
-                line.taxes[0].position if line.taxes else None,
-                line.off,
-                bool(line.tax_included),
-                [share.position for share in line.taxes],
-                [share.atoms for share in line.taxes],
-            )
-            for position, line in enumerate(invoice.draft.lines)
-        ],
+def _line_values(
+    tenant_id: UUID, invoice_id: UUID, position: int, line: Line
+) -> tuple[object, ...]:
+    return (
+        tenant_id,
+        invoice_id,
+        position,
+        line.kind.value,
+        line.description,
+        line.service.start if line.service else None,
+        line.service.end if line.service else None,
+        line.quantity,
+        line.cost.asset.code,
+        line.cost.asset.scale,
+        line.cost.atoms,
+        line.wallet.atoms,
+        line.amount.atoms,
+        line.exact_cost,
+        line.tax_category,
+        line.supply_time,
+        json.dumps([detail_document(detail) for detail in line.details]),
+        line.price_id,
+        line.subscription_item_id,
+        line.taxes[0].position if line.taxes else None,
+        line.off,
+        bool(line.tax_included),
+        [share.position for share in line.taxes],
+        [share.atoms for share in line.taxes],
+        line.customer_id,
     )
 
 
@@ -418,6 +439,7 @@ def _line(row: asyncpg.Record, money: Asset) -> Line:
             for position, atoms in zip(row["tax_positions"], row["tax_amounts"], strict=True)
         ),
         tax_included=row["tax_included"],
+        customer_id=row["customer_id"],
         off=int(row["discount"]),
     )
 

@@ -26,6 +26,23 @@ async def lock_balance(
     return Amount(currency, int(atoms or 0))
 
 
+async def lock_balances(
+    tx: Connection, tenant_id: UUID, whose: Sequence[tuple[str, Asset]]
+) -> dict[tuple[str, Asset], Amount]:
+    """What balances of customers hold in currencies; their customers are locked by the caller."""
+    rows = await tx.fetch(
+        "SELECT customer_id, currency, amount FROM customer_balance WHERE tenant_id = $1"
+        " AND customer_id = ANY ($2) ORDER BY customer_id, currency FOR UPDATE",
+        tenant_id,
+        [customer_id for customer_id, _ in whose],
+    )
+    held = {(row["customer_id"], row["currency"]): int(row["amount"]) for row in rows}
+    return {
+        (customer_id, asset): Amount(asset, held.get((customer_id, asset.code), 0))
+        for customer_id, asset in whose
+    }
+
+
 async def save_balance(tx: Connection, tenant_id: UUID, customer_id: str, balance: Amount) -> None:
     await tx.execute(
         "INSERT INTO customer_balance (tenant_id, customer_id, currency, amount)"

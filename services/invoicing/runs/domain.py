@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -62,6 +63,16 @@ def retry_pause(attempts: int) -> timedelta:
     """How long a customer that could not be billed is left alone."""
     seconds = RETRY_SECONDS * 2.0 ** min(attempts, DOUBLINGS_MAX)
     return timedelta(seconds=min(seconds, RETRY_SECONDS_MAX))
+
+
+def batches(turns: Sequence[Turn], size: int) -> list[list[Turn]]:
+    """Turns in groups of one run each, none larger than `size`."""
+    by_run: dict[UUID, list[Turn]] = {}
+    for turn in turns:
+        by_run.setdefault(turn.run.run_id, []).append(turn)
+    return [
+        own[start : start + size] for own in by_run.values() for start in range(0, len(own), size)
+    ]
 
 
 def hour_of(instant: datetime) -> datetime:

@@ -12,16 +12,17 @@ import structlog
 from chassis.clocks import TenantClocks
 from chassis.database import Database, DatabaseUnavailable
 from chassis.refusals import RemoteRefusal
-from invoicing.invoices.operations import StaleDraft, UsageReader
+from invoicing.invoices.operations import UsageReader
 from invoicing.runs import store
-from invoicing.runs.domain import Turn, hour_of
-from invoicing.runs.operations import bill_customer, postpone
-from kernel.errors import Refusal
+from invoicing.runs.domain import Turn, batches, hour_of
+from invoicing.runs.operations import bill_customer, bill_customers
 from kernel.ids import derived_id
 
-# Longer than billing one customer takes as a rule; a worker that died lets go of its customers
+# Customers of one transaction. More would hold the series of numbers for longer than a moment.
+BATCH = 50
+# Longer than billing a batch takes as a rule; a worker that died lets go of its customers
 # after it. Where one merely was slow, the second finds everything billed and has nothing to say.
-LEASE = timedelta(seconds=15)
+LEASE = timedelta(seconds=30)
 IDLE_PAUSE_SECONDS = 0.2
 AWAY_PAUSE_SECONDS = 1.0
 SCHEDULE_SECONDS = 60.0  # between two looks at whether an hour has begun
@@ -30,19 +31,25 @@ log = structlog.get_logger("invoicing.runs")
 
 
 class BillingWorker:
-    """Bills the customers of running runs, a bounded number at once. Many may work side by side."""
+    """Bills the customers of running runs, some batches at once. Many may work side by side."""
 
     def __init__(
         self,
         database: Database,
         reader: UsageReader,
-        parallelism: int,
+        at_once: int,
         issued: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._reader = reader
-        self._parallelism = parallelism
-        self._issued = issued  # called after every invoice, so that its collection starts at once
+        self._at_once = at_once
+        self._issued = issued  # called after every round, so that collection starts at once
+        self._busy = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the last round had something to bill: then there is more, as a rule."""
+        return self._busy
 
     async def run(self) -> None:
         while True:
@@ -62,31 +69,29 @@ class BillingWorker:
         worked = 0
         for tenant_id in tenants:
             async with self._database.transaction(tenant_id) as tx:
-                turns = await store.claim_turns(tx, tenant_id, 2 * self._parallelism, LEASE)
-            gate = asyncio.Semaphore(self._parallelism)
+                turns = await store.claim_turns(tx, tenant_id, self._at_once * BATCH, LEASE)
             async with asyncio.TaskGroup() as group:
-                for turn in turns:
-                    group.create_task(self._bill(tenant_id, turn, gate))
+                for some in batches(turns, BATCH):
+                    group.create_task(self._bill(tenant_id, some))
             if turns:
                 self._issued()
             else:
                 async with self._database.transaction(tenant_id) as tx:
                     await store.close_runs(tx, tenant_id)
             worked += len(turns)
+        self._busy = worked > 0
         return worked
 
-    async def _bill(self, tenant_id: UUID, turn: Turn, gate: asyncio.Semaphore) -> None:
-        async with gate:
-            try:
+    async def _bill(self, tenant_id: UUID, turns: list[Turn]) -> None:
+        try:
+            await bill_customers(self._database, self._reader, tenant_id, turns)
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            # One of them has a fault, or a service is away: each is tried alone and tells why.
+            log.warning("billing_apart", customers=len(turns), why=repr(error))
+            for turn in turns:
                 await bill_customer(self._database, self._reader, tenant_id, turn)
-                return
-            except (Refusal, StaleDraft) as error:
-                fault = str(error)
-            except Exception as error:
-                # One customer's bug is no reason to leave the others without their invoices.
-                log.error("billing_failed", customer_id=turn.customer_id, exc_info=error)
-                fault = f"a fault of ours: {type(error).__name__}"
-            await postpone(self._database, tenant_id, turn, fault)
 
 
 class SelfBilling:

@@ -1,24 +1,32 @@
-"""Starting a run, and billing one customer of it."""
+"""Starting a run, and billing customers of it, many at once."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from uuid import UUID
 
-from chassis.database import Connection, Database
-from invoicing.invoices.domain.document import Invoice
+import structlog
+
+from chassis.database import Connection, Database, DatabaseUnavailable
+from invoicing.invoices.domain.document import Draft
 from invoicing.invoices.operations import (
+    Basis,
     StaleDraft,
+    UsageNotSettled,
     UsageReader,
     finalize,
     list_charges,
-    load_basis,
+    load_bases,
     make_draft,
 )
 from invoicing.runs import store
 from invoicing.runs.domain import Progress, Run, Turn, retry_pause
-from kernel.errors import InvalidValue, NotFound
+from kernel.errors import InvalidValue, NotFound, Refusal
 from kernel.ids import new_id
+
+log = structlog.get_logger("invoicing.runs")
 
 STALE_MAX = 5  # times a customer may change under our hands before it is left for later
 
@@ -40,38 +48,62 @@ async def get_progress(tx: Connection, tenant_id: UUID, run_id: UUID) -> Progres
     return progress
 
 
+async def bill_customers(
+    database: Database, reader: UsageReader, tenant_id: UUID, turns: Sequence[Turn]
+) -> None:
+    """Bill what is due of customers of one run: read, compute, then one transaction for all.
+
+    Who cannot be billed now is postponed with the reason and keeps nobody else from it. Where
+    the transaction fails, for example since a customer changed meanwhile, each is billed alone.
+    """
+    run = turns[0].run
+    names = {turn.customer_id: turn for turn in turns}
+    async with database.transaction(tenant_id) as tx:
+        bases = await load_bases(tx, tenant_id, list(names))
+    charges = {one: list_charges(basis, run.as_of, run.as_of) for one, basis in bases.items()}
+    everything = [charge for own in charges.values() for charge in own]
+    consumptions, pending = await reader.read_all(tenant_id, everything, None)
+    work: list[tuple[Basis, Draft]] = []
+    postponed: list[tuple[Turn, str]] = []
+    for customer_id, basis in bases.items():
+        waiting = sum(pending.get(party.customer_id, 0) for party in basis.parties)
+        try:
+            if waiting:
+                raise UsageNotSettled(waiting)
+            work.append((basis, make_draft(basis, charges[customer_id], consumptions)))
+        except Refusal as refusal:
+            postponed.append((names[customer_id], str(refusal)))
+    try:
+        async with database.transaction(tenant_id) as tx:
+            await finalize(tx, tenant_id, work, run.as_of, run.issue_time, run.run_id)
+            done = [basis.customer.customer_id for basis, _ in work]
+            await store.finish_turns(tx, tenant_id, run.run_id, done)
+            for turn, fault in postponed:
+                await store.postpone_turn(tx, tenant_id, turn, fault, retry_pause(turn.attempts))
+    except StaleDraft:
+        if len(turns) == 1:
+            raise
+        for turn in turns:
+            await bill_customer(database, reader, tenant_id, turn)
+
+
 async def bill_customer(
     database: Database, reader: UsageReader, tenant_id: UUID, turn: Turn
-) -> Invoice | None:
-    """Bill what is due of one customer: read, compute, then one transaction.
-
-    Raises UsageNotSettled while usage is on its way, and refusals of the services asked.
-    """
-    for _ in range(STALE_MAX):
-        async with database.transaction(tenant_id) as tx:
-            basis = await load_basis(tx, tenant_id, turn.customer_id)
-        charges = list_charges(basis, turn.run.as_of, turn.run.as_of)
-        consumptions = await reader.read(tenant_id, charges, None, settled=True)
-        draft = make_draft(basis, charges, consumptions)
-        try:
-            async with database.transaction(tenant_id) as tx:
-                invoice = await finalize(
-                    tx,
-                    tenant_id,
-                    basis,
-                    draft,
-                    turn.run.as_of,
-                    turn.run.issue_time,
-                    turn.run.run_id,
-                )
-                await store.finish_turn(tx, tenant_id, turn.run.run_id, turn.customer_id)
-            return invoice
-        except StaleDraft:
-            continue
-    raise StaleDraft(f"customer {turn.customer_id} changes faster than it can be billed")
-
-
-async def postpone(database: Database, tenant_id: UUID, turn: Turn, fault: str) -> None:
-    """Leave a customer for later and say why."""
+) -> None:
+    """Bill one customer alone; what goes wrong is its own fault, told with it."""
+    try:
+        for _ in range(STALE_MAX):
+            with suppress(StaleDraft):
+                await bill_customers(database, reader, tenant_id, [turn])
+                return
+        fault = f"customer {turn.customer_id} changes faster than it can be billed"
+    except DatabaseUnavailable:
+        raise
+    except Refusal as refusal:
+        fault = str(refusal)
+    except Exception as error:
+        # One customer's bug is no reason to leave the others without their invoices.
+        log.error("billing_failed", customer_id=turn.customer_id, exc_info=error)
+        fault = f"a fault of ours: {type(error).__name__}"
     async with database.transaction(tenant_id) as tx:
         await store.postpone_turn(tx, tenant_id, turn, fault, retry_pause(turn.attempts))

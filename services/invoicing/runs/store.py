@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -30,8 +31,10 @@ async def insert_run(
         return None
     status = await tx.execute(
         "INSERT INTO billing_run_customer (tenant_id, run_id, customer_id)"
-        " SELECT DISTINCT $1::uuid, $2::uuid, customer_id FROM subscription"
-        " WHERE tenant_id = $1 AND next_bill_time <= $3",
+        " SELECT DISTINCT $1::uuid, $2::uuid,"
+        " coalesce(nullif(c.payer_customer_id, ''), c.customer_id) FROM subscription AS s"
+        " JOIN customer AS c ON c.tenant_id = s.tenant_id AND c.customer_id = s.customer_id"
+        " WHERE s.tenant_id = $1 AND s.next_bill_time <= $3",
         tenant_id,
         run_id,
         as_of,
@@ -65,14 +68,16 @@ async def claim_turns(tx: Connection, tenant_id: UUID, limit: int, lease: timede
     return [Turn(_run(row), row["customer_id"], row["attempts"]) for row in rows]
 
 
-async def finish_turn(tx: Connection, tenant_id: UUID, run_id: UUID, customer_id: str) -> None:
-    """The customer's part of the run is over."""
+async def finish_turns(
+    tx: Connection, tenant_id: UUID, run_id: UUID, customer_ids: Sequence[str]
+) -> None:
+    """These customers' parts of the run are over."""
     await tx.execute(
         "UPDATE billing_run_customer SET done = true, fault = ''"
-        " WHERE tenant_id = $1 AND run_id = $2 AND customer_id = $3",
+        " WHERE tenant_id = $1 AND run_id = $2 AND customer_id = ANY ($3)",
         tenant_id,
         run_id,
-        customer_id,
+        list(customer_ids),
     )
 
 

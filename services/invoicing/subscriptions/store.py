@@ -87,16 +87,16 @@ async def list_subscriptions(
     return await _with_items(tx, tenant_id, rows)
 
 
-async def list_of_customer(
-    tx: Connection, tenant_id: UUID, customer_id: str, *, lock: bool = False
+async def list_of_customers(
+    tx: Connection, tenant_id: UUID, customer_ids: Sequence[str], *, lock: bool = False
 ) -> list[Subscription]:
-    """A customer's subscriptions of which something may be unbilled, oldest first."""
+    """Subscriptions of customers of which something may be unbilled, oldest first."""
     rows = await tx.fetch(
         f"SELECT {_COLUMNS} FROM subscription AS s"
-        " WHERE s.tenant_id = $1 AND s.customer_id = $2 AND s.next_bill_time IS NOT NULL"
+        " WHERE s.tenant_id = $1 AND s.customer_id = ANY ($2) AND s.next_bill_time IS NOT NULL"
         " ORDER BY s.subscription_id" + (" FOR UPDATE" if lock else ""),
         tenant_id,
-        customer_id,
+        list(customer_ids),
     )
     return await _with_items(tx, tenant_id, rows)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -16,17 +17,35 @@ from invoicing.taxes.domain.rates import Exemption, PrepaidTaxFixed, PrepaidTimi
 from kernel.errors import InvalidValue, NotFound
 
 
+async def load_tax_tables(
+    tx: Connection, tenant_id: UUID, customers: Sequence[Customer], seller: Seller | None = None
+) -> dict[str, TaxTable]:
+    """The built-in answers for customers, by their ids."""
+    sells = seller or await find_seller(tx, tenant_id) or UNSTATED
+    countries = sorted({customer.country for customer in customers})
+    rates = await store.list_rates_of_countries(tx, tenant_id, countries)
+    redeemed = frozenset(await store.list_redeemed(tx, tenant_id))
+    exemptions: dict[str, list[Exemption]] = {one.customer_id: [] for one in customers}
+    for exemption in await store.list_exemptions_of(tx, tenant_id, list(exemptions)):
+        exemptions[exemption.customer_id].append(exemption)
+    return {
+        customer.customer_id: TaxTable(
+            customer=customer,
+            seller=sells,
+            rates=tuple(rates[customer.country]),
+            exemptions=tuple(exemptions[customer.customer_id]),
+            redeemed=redeemed,
+        )
+        for customer in customers
+    }
+
+
 async def load_tax_table(
     tx: Connection, tenant_id: UUID, customer: Customer, seller: Seller | None = None
 ) -> TaxTable:
-    """The built-in answer for one customer."""
-    return TaxTable(
-        customer=customer,
-        seller=seller or await find_seller(tx, tenant_id) or UNSTATED,
-        rates=tuple(await store.list_rates_of_country(tx, tenant_id, customer.country)),
-        exemptions=tuple(await store.list_exemptions_of(tx, tenant_id, customer.customer_id)),
-        redeemed=frozenset(await store.list_redeemed(tx, tenant_id)),
-    )
+    """The same for one customer."""
+    found = await load_tax_tables(tx, tenant_id, [customer], seller)
+    return found[customer.customer_id]
 
 
 async def create_exemption(tx: Connection, tenant_id: UUID, exemption: Exemption) -> Exemption:

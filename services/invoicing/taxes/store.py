@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -60,16 +60,6 @@ async def list_tax_rates(
     return [_tax_rate(row) for row in rows]
 
 
-async def list_rates_of_country(tx: Connection, tenant_id: UUID, country: str) -> list[TaxRate]:
-    rows = await tx.fetch(
-        f"SELECT {_COLUMNS} FROM tax_rate WHERE tenant_id = $1 AND country = $2"
-        " ORDER BY region, category, component, start_time",
-        tenant_id,
-        country,
-    )
-    return [_tax_rate(row) for row in rows]
-
-
 async def insert_exemption(tx: Connection, tenant_id: UUID, exemption: Exemption) -> None:
     await tx.execute(
         f"INSERT INTO tax_exemption (tenant_id, {_EXEMPTION})"
@@ -122,15 +112,33 @@ async def list_exemptions(
     return [Exemption(**dict(row)) for row in rows]
 
 
-async def list_exemptions_of(tx: Connection, tenant_id: UUID, customer_id: str) -> list[Exemption]:
-    """All of a customer, in order of their making."""
+async def list_exemptions_of(
+    tx: Connection, tenant_id: UUID, customer_ids: Sequence[str]
+) -> list[Exemption]:
+    """All of customers, in order of their making."""
     rows = await tx.fetch(
-        f"SELECT {_EXEMPTION} FROM tax_exemption WHERE tenant_id = $1 AND customer_id = $2"
+        f"SELECT {_EXEMPTION} FROM tax_exemption WHERE tenant_id = $1 AND customer_id = ANY ($2)"
         " ORDER BY exemption_id",
         tenant_id,
-        customer_id,
+        list(customer_ids),
     )
     return [Exemption(**dict(row)) for row in rows]
+
+
+async def list_rates_of_countries(
+    tx: Connection, tenant_id: UUID, countries: Sequence[str]
+) -> dict[str, list[TaxRate]]:
+    """Rates by country."""
+    rows = await tx.fetch(
+        f"SELECT {_COLUMNS} FROM tax_rate WHERE tenant_id = $1 AND country = ANY ($2)"
+        " ORDER BY country, region, category, component, start_time",
+        tenant_id,
+        list(countries),
+    )
+    found: dict[str, list[TaxRate]] = {country: [] for country in countries}
+    for row in rows:
+        found[row["country"]].append(_tax_rate(row))
+    return found
 
 
 async def insert_prepaid_tax(
@@ -176,10 +184,10 @@ async def insert_tax_rows(
     tx: Connection,
     tenant_id: UUID,
     document: str,
-    document_id: UUID,
-    taxes: Iterable[tuple[int, Tax]],
+    taxes: Iterable[tuple[UUID, int, Tax]],
 ) -> None:
-    """The taxes of an "invoice" or a "credit_note", each at a position of the invoice."""
+    """The taxes of documents of one kind, "invoice" or "credit_note", each with its document's id
+    and at a position of the invoice."""
     await tx.executemany(
         f"INSERT INTO {document}_tax (tenant_id, {document}_id, {_POSITIONS[document]},"
         " description, category, rate, taxable, amount, jurisdiction, treatment, reason,"
@@ -202,7 +210,7 @@ async def insert_tax_rows(
                 tax.prepaid,
                 tax.compound,
             )
-            for position, tax in taxes
+            for document_id, position, tax in taxes
         ],
     )
 

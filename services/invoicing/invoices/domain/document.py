@@ -115,7 +115,9 @@ def draft_of(
         made = bill(charge, money, consumptions.get(charge.key), deducted, offs.get(charge.key, ()))
         plain = bill(charge, money, consumptions.get(charge.key)) if charge.key in offs else made
         gross[charge.key] = sum(line.amount.atoms for line in plain)
-        shown = [line for line in made if not line.is_empty]
+        whose = charge.subscription.customer_id
+        other = "" if whose == customer.customer_id else whose
+        shown = [replace(line, customer_id=other) for line in made if not line.is_empty]
         lines += shown
         of += [charge] * len(shown)
     plans = {one.item.subscription_item_id: one.subscription.plan_code for one in charges}

@@ -70,6 +70,7 @@ class Line:
     subscription_item_id: UUID | None = None
     taxes: tuple[Share, ...] = ()  # its shares of the document's taxes
     tax_included: bool | None = None  # whether amounts hold them; None: as the seller's prices do
+    customer_id: str = ""  # whose it is, where that is not the buyer
     off: int = 0  # minor units of the amount that coupons on the document take off
 
     @property
