@@ -32,6 +32,8 @@ COMMANDS = (
     ("rate", "tollgate_cli.rate", "rate"),
     ("catalog", "tollgate_cli.catalog", "catalog"),
     ("usage", "tollgate_cli.usage", "usage"),
+    ("bill", "tollgate_cli.bill", "bill"),
+    ("invoice", "tollgate_cli.bill", "invoice"),
     ("verify", "tollgate_cli.verifying", "verify_tenant"),
 )
 

@@ -81,10 +81,11 @@ class InvoiceServicer:
     ) -> pb.ListInvoicesResponse:
         page = parse_page(request.page_size, request.page_token, key_parts=1)
         customer_id = parse_customer_id(request.customer_id) if request.customer_id else ""
+        number = parse_text(request.number, "number", minimum=0)
         before = parse_uuid(page.after[0], "page_token") if page.after else None
         async with self._database.transaction(call.tenant_id) as tx:
             found = await store.list_invoices(
-                tx, call.tenant_id, customer_id, before, page.size + 1
+                tx, call.tenant_id, customer_id, before, page.size + 1, number
             )
         shown = _as_many_as_fit([render_invoice(stored) for stored in found[: page.size]])
         more = len(found) > len(shown)

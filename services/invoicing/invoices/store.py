@@ -286,17 +286,23 @@ async def lock_invoice(tx: Connection, tenant_id: UUID, invoice_id: UUID) -> Sto
 
 
 async def list_invoices(
-    tx: Connection, tenant_id: UUID, customer_id: str, before: UUID | None, limit: int
+    tx: Connection,
+    tenant_id: UUID,
+    customer_id: str,
+    before: UUID | None,
+    limit: int,
+    number: str = "",
 ) -> list[StoredInvoice]:
-    """Newest first; an empty customer_id means everybody's."""
+    """Newest first; an empty customer_id means everybody's, an empty number all."""
     rows = await tx.fetch(
         f"SELECT {_COLUMNS} FROM invoice AS v WHERE v.tenant_id = $1"
         " AND ($2 = '' OR v.customer_id = $2) AND ($3::uuid IS NULL OR v.invoice_id < $3)"
-        " ORDER BY v.invoice_id DESC LIMIT $4",
+        " AND ($5 = '' OR v.number = $5) ORDER BY v.invoice_id DESC LIMIT $4",
         tenant_id,
         customer_id,
         before,
         limit,
+        number,
     )
     return await _with_parts(tx, tenant_id, rows)
 
