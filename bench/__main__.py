@@ -11,7 +11,7 @@ from functools import partial
 
 import uvloop
 
-from bench import echo, ledger, metering, postgres, wallet, world
+from bench import echo, invoicing, ledger, metering, postgres, rating, wallet, world
 from bench.records import Records
 from tollgate_cli.supervisor import Suite, running_suite
 from tollgate_sdk import Tollgate
@@ -32,11 +32,17 @@ MEASURES: dict[str, Measure] = {
     "wallet.debit.uniform": wallet.measure_uniform,
     "wallet.hold.pairs": wallet.measure_holds,
 }
+# What needs nothing to run beside it.
+ALONE: dict[str, Callable[[Records], None]] = {
+    "rating": rating.measure,
+    "invoicing.pdf_ms": invoicing.measure_pdf,
+}
 # The same with the suite at hand.
 SUITE_MEASURES: dict[str, SuiteMeasure] = {
     "wallet.hold.unary": ledger.measure_unary_holds,
     "wallet.debit.grants": ledger.measure_many_grants,
     "wallet.recharge.message": ledger.measure_recharge,
+    "invoicing.run": invoicing.measure_run,
 }
 # They take minutes: measured only where they are asked for.
 LONG_MEASURES: dict[str, SuiteMeasure] = {"wallet.debit.journal": ledger.measure_journal}
@@ -47,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument(
         "--only",
-        choices=[*REFERENCES, *MEASURES, *SUITE_MEASURES, *LONG_MEASURES],
+        choices=[*REFERENCES, *ALONE, *MEASURES, *SUITE_MEASURES, *LONG_MEASURES],
         help="measure this one alone",
     )
     asked = parser.parse_args()
@@ -58,6 +64,12 @@ def main() -> None:
 async def _run(only: str | None) -> Records:
     """Measure the references, then what was asked for, each on a tenant of its own."""
     records = Records()
+    for name, alone in ALONE.items():
+        if only in (None, name):
+            _tell(name)
+            alone(records)
+    if only in ALONE:
+        return records
     if only != "pg.single_row_commit":
         _tell("echo.unary")
         await echo.measure(records)

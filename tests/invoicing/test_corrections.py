@@ -307,6 +307,13 @@ async def test_usage_is_billed_again_by_what_takes_a_void_invoices_place(
     assert await company.call(company.invoices.VoidInvoice, request) == answer
     # The periods are billed, by the second document; voided alone it is not asked for again.
     assert (await company.bill()).invoices == 0
+
+    async def asked() -> bool:
+        # While its payment is asked for it is not voided; nobody has a method on file here.
+        present = await company.invoice(answer.reissued.invoice_id)
+        return present.dunning_state != invoice_pb2.DUNNING_STATE_NONE
+
+    await until(asked, what="the payment to be decided")
     await company.void(answer.reissued.invoice_id)
     assert (await company.bill()).invoices == 0
     # What nobody was asked for is not given back when the subscription ends.

@@ -153,7 +153,7 @@ def test_the_pdf_says_what_a_coupon_took_off() -> None:
     price = {"unit": {"unit_price": "100"}}
     draft = drawn({"api": (price, 1)}, [held("SPRING", name="Spring offer", cents=2_000)])
     invoice = issue(draft, UUID(int=7), Seller("S"), 1, END, Amount(USD, 0))
-    pages = pypdf.PdfReader(io.BytesIO(compile_pdf(invoice).pdf)).pages
+    pages = pypdf.PdfReader(io.BytesIO(compile_pdf(invoice).content)).pages
     text = "\n".join(page.extract_text() for page in pages)
     for words in ("Spring offer", "−20.00", "VAT 20% on 80.00", "96.00 USD"):
         assert words in text, words

@@ -25,6 +25,7 @@ from invoicing.invoices.operations import (
     issue_draft,
     make_draft,
     redeem,
+    redeem_stated,
     tell,
 )
 from invoicing.invoices.store import StoredInvoice
@@ -34,8 +35,9 @@ from invoicing.sellers.domain import UNSTATED
 from invoicing.sellers.store import find_seller
 from invoicing.subscriptions.store import list_of_items
 from invoicing.taxes.operations import load_tax_table
-from kernel.errors import NotFound
+from kernel.errors import InvalidValue, NotFound
 from kernel.ids import new_id
+from kernel.money import parse_atoms
 
 
 @dataclass(frozen=True)
@@ -153,12 +155,16 @@ async def reissue(
     Raises StaleDraft where the terms changed since it was computed.
     """
     draft = successor.draft
+    one_off = draft.kind is InvoiceKind.ONE_OFF
     items = [source.key.subscription_item_id for source in draft.sources]
     present = await list_of_items(tx, tenant_id, items)
     if any(successor.revisions[one.subscription_id] != one.revision for one in present):
         raise StaleDraft(draft.customer.customer_id)
     invoice_id = new_id(now) if draft.says_something else None
-    await redeem(tx, tenant_id, draft, invoice_id, successor.coupons)
+    if not one_off:
+        await redeem(tx, tenant_id, draft, invoice_id, successor.coupons)
+    elif invoice_id is not None:
+        await redeem_stated(tx, tenant_id, draft, invoice_id)
     if not await store.insert_sources(
         tx, tenant_id, [(source, invoice_id) for source in draft.sources]
     ):
@@ -179,13 +185,24 @@ async def reissue(
 
 
 async def write_off_invoice(
-    tx: Connection, tenant_id: UUID, invoice_id: UUID, reason: str
+    tx: Connection, tenant_id: UUID, invoice_id: UUID, reason: str, amount: str = ""
 ) -> StoredInvoice:
-    """Give an open invoice up. Raises NotFound, InvoiceNotOpen."""
+    """Give an open invoice up, or an amount of it. Raises NotFound, InvoiceNotOpen,
+    WriteOffAboveDue, InvalidValue."""
     stored = await store.lock_invoice(tx, tenant_id, invoice_id)
     if stored is None:
         raise NotFound("invoice", invoice_id)
-    invoice = write_off(stored.invoice, reason)
+    part = None
+    if amount:
+        part = parse_atoms(amount, stored.invoice.amount_due.asset.scale, "amount")
+        if not part:
+            raise InvalidValue("amount", "is above zero")
+    invoice = write_off(stored.invoice, reason, part)
+    if invoice.state is InvoiceState.OPEN:
+        # The rest is collected: by another payment, since the amount of one does not change.
+        await store.save_collection(tx, tenant_id, invoice, stored.collection)
+        await tell(tx, tenant_id, "invoice.written_off", invoice)
+        return StoredInvoice(invoice, stored.collection)
     collection = at_rest(stored.collection)
     await store.save_collection(tx, tenant_id, invoice, collection)
     await end_top_up(tx, tenant_id, invoice, TopUpState.FAILING, cause="WRITTEN_OFF")

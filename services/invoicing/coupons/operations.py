@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
 from chassis.database import Connection
 from invoicing.coupons import store
-from invoicing.coupons.domain import Coupon, HeldCoupon, check_redeemable
-from invoicing.customers.domain import AlreadyExists
+from invoicing.coupons.domain import (
+    Coupon,
+    CouponNotRedeemable,
+    HeldCoupon,
+    Scope,
+    check_redeemable,
+)
+from invoicing.customers.domain import AlreadyExists, Customer
 from invoicing.customers.operations import lock_customer
 from kernel.errors import NotFound
 
@@ -50,6 +57,30 @@ async def attach_coupon(
     attached = await _find_held(tx, tenant_id, customer_id, code)
     assert attached is not None
     return attached
+
+
+async def find_stated(
+    tx: Connection, tenant_id: UUID, customer: Customer, codes: Sequence[str], now: datetime
+) -> list[HeldCoupon]:
+    """Coupons that somebody states for one document of a customer, as if it had them.
+
+    Raises NotFound, CouponNotRedeemable.
+    """
+    if not codes:
+        return []
+    present = await store.list_held(tx, tenant_id, customer.customer_id)
+    held = {one.coupon.code: one for one in present}
+    found = []
+    for code in codes:
+        coupon = await get_coupon(tx, tenant_id, code)
+        check_redeemable(coupon, customer.currency, now)
+        if coupon.scope is not Scope.DOCUMENT:
+            raise CouponNotRedeemable(code, "it is limited to plans or prices")
+        one = held.get(code) or HeldCoupon(coupon, 0, 0, now)
+        if not one.is_open:
+            raise CouponNotRedeemable(code, "the customer used it up")
+        found.append(one)
+    return found
 
 
 async def detach_coupon(tx: Connection, tenant_id: UUID, customer_id: str, code: str) -> None:

@@ -142,6 +142,16 @@ async def list_held(
     ]
 
 
+async def lock_coupons(tx: Connection, tenant_id: UUID, codes: Sequence[str]) -> None:
+    """Hold coupons of many documents, in one order for all who hold several."""
+    if codes:
+        await tx.execute(
+            "SELECT FROM coupon WHERE tenant_id = $1 AND code = ANY ($2) ORDER BY code FOR UPDATE",
+            tenant_id,
+            list(codes),
+        )
+
+
 async def take_redemptions(
     tx: Connection,
     tenant_id: UUID,

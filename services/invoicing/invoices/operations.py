@@ -13,8 +13,14 @@ from chassis.database import Connection, Database
 from chassis.messages import Outgoing, append, append_all
 from chassis.peers import Peers
 from invoicing.collection.domain import Collection, begin
-from invoicing.coupons.domain import HeldCoupon
-from invoicing.coupons.store import list_held, list_holders, take_redemptions
+from invoicing.coupons.domain import CouponNotRedeemable, HeldCoupon
+from invoicing.coupons.operations import find_stated
+from invoicing.coupons.store import (
+    list_held,
+    list_holders,
+    lock_coupons,
+    take_redemptions,
+)
 from invoicing.customers.domain import Customer
 from invoicing.customers.operations import get_customer
 from invoicing.customers.store import (
@@ -227,7 +233,15 @@ def make_draft(
     basis: Basis, charges: Sequence[Charge], consumptions: Mapping[SourceKey, Consumption]
 ) -> Draft:
     """The document of what is due; the same code for a preview and for the invoice itself."""
-    return draft_of(basis.customer, charges, consumptions, basis.billed, basis.taxes, basis.coupons)
+    return draft_of(
+        basis.customer,
+        charges,
+        consumptions,
+        basis.billed,
+        basis.taxes,
+        basis.coupons,
+        at_zero=basis.taxes.seller.issue_zero_invoices,
+    )
 
 
 async def preview(
@@ -247,11 +261,13 @@ async def preview_one_off(
     customer_id: str,
     lines: Sequence[StatedLine],
     now: datetime,
+    coupon_codes: Sequence[str] = (),
 ) -> Draft:
-    """What stated lines would make. Raises NotFound."""
+    """What stated lines would make. Raises NotFound, CouponNotRedeemable."""
     customer = await get_customer(tx, tenant_id, customer_id)
     taxes = await load_tax_table(tx, tenant_id, customer)
-    return one_off(customer, lines, taxes, now)
+    coupons = await find_stated(tx, tenant_id, customer, coupon_codes, now)
+    return one_off(customer, lines, taxes, now, coupons)
 
 
 async def create_one_off(
@@ -261,14 +277,17 @@ async def create_one_off(
     lines: Sequence[StatedLine],
     net_terms_days: int | None,
     now: datetime,
+    coupon_codes: Sequence[str] = (),
 ) -> Invoice:
-    """Issue an invoice of stated lines (INV-7). Raises NotFound."""
+    """Issue an invoice of stated lines (INV-7). Raises NotFound, CouponNotRedeemable."""
     if await lock_customer(tx, tenant_id, customer_id) is None:
         raise NotFound("customer", customer_id)
-    draft = await preview_one_off(tx, tenant_id, customer_id, lines, now)
+    draft = await preview_one_off(tx, tenant_id, customer_id, lines, now, coupon_codes)
     seller = await find_seller(tx, tenant_id) or UNSTATED
+    invoice_id = new_id(now)
+    await redeem_stated(tx, tenant_id, draft, invoice_id)
     return await issue_draft(
-        tx, tenant_id, draft, new_id(now), seller, now, net_terms_days=net_terms_days
+        tx, tenant_id, draft, invoice_id, seller, now, net_terms_days=net_terms_days
     )
 
 
@@ -287,6 +306,7 @@ async def finalize(
     """
     await _check_present(tx, tenant_id, [basis for basis, _ in work])
     found = [(draft, new_id(issue_time) if draft.says_something else None) for _, draft in work]
+    await lock_coupons(tx, tenant_id, [one.code for draft, _ in found for one in draft.discounts])
     for (basis, _), (draft, invoice_id) in zip(work, found, strict=True):
         await redeem(tx, tenant_id, draft, invoice_id, basis.coupons)
     sources = [(source, invoice_id) for draft, invoice_id in found for source in draft.sources]
@@ -340,6 +360,15 @@ async def redeem(
         tx, tenant_id, customer_id, invoice_id, draft.discounts
     ):
         raise StaleDraft(customer_id)
+
+
+async def redeem_stated(tx: Connection, tenant_id: UUID, draft: Draft, invoice_id: UUID) -> None:
+    """Count coupons that somebody stated for a document. Raises CouponNotRedeemable where another
+    document took the last redemption meanwhile."""
+    customer_id = draft.customer.customer_id
+    if not await take_redemptions(tx, tenant_id, customer_id, invoice_id, draft.discounts):
+        codes = ", ".join(one.code for one in draft.discounts)
+        raise CouponNotRedeemable(codes, "it was redeemed as often as it may be")
 
 
 async def issue_draft(

@@ -31,7 +31,12 @@ from invoicing.invoices.operations import (
     preview,
     preview_one_off,
 )
-from invoicing.invoices.wire import parse_stated_lines, render_draft, render_invoice
+from invoicing.invoices.wire import (
+    parse_coupon_codes,
+    parse_stated_lines,
+    render_draft,
+    render_invoice,
+)
 from invoicing.operations import once
 from invoicing.runs.operations import STALE_MAX, get_progress, start_run
 from invoicing.runs.wire import render_progress, render_run
@@ -62,8 +67,11 @@ class InvoiceServicer:
         customer_id = parse_customer_id(request.customer_id)
         if request.lines:
             lines = parse_stated_lines(request.lines)
+            codes = parse_coupon_codes(request.coupon_codes)
             async with self._database.transaction(call.tenant_id) as tx:
-                stated = await preview_one_off(tx, call.tenant_id, customer_id, lines, call.now)
+                stated = await preview_one_off(
+                    tx, call.tenant_id, customer_id, lines, call.now, codes
+                )
             return pb.PreviewInvoiceResponse(invoice=render_draft(stated))
         draft = await preview(self._database, self._reader, call.tenant_id, customer_id, call)
         return pb.PreviewInvoiceResponse(invoice=render_draft(draft))
@@ -114,12 +122,15 @@ class InvoiceServicer:
     ) -> pb.CreateInvoiceResponse:
         customer_id = parse_customer_id(request.customer_id)
         lines = parse_stated_lines(request.lines)
+        codes = parse_coupon_codes(request.coupon_codes)
         terms = None
         if request.HasField("net_terms_days"):
             terms = parse_net_terms(request.net_terms_days, "net_terms_days")
 
         async def change(tx: Connection) -> pb.CreateInvoiceResponse:
-            invoice = await create_one_off(tx, call.tenant_id, customer_id, lines, terms, call.now)
+            invoice = await create_one_off(
+                tx, call.tenant_id, customer_id, lines, terms, call.now, codes
+            )
             stored = await store.find_invoice(tx, call.tenant_id, invoice.invoice_id)
             assert stored is not None
             return pb.CreateInvoiceResponse(invoice=render_invoice(stored))
@@ -193,7 +204,7 @@ class InvoiceServicer:
         reason = parse_text(request.reason, "reason")
 
         async def change(tx: Connection) -> pb.WriteOffInvoiceResponse:
-            stored = await write_off_invoice(tx, call.tenant_id, invoice_id, reason)
+            stored = await write_off_invoice(tx, call.tenant_id, invoice_id, reason, request.amount)
             return pb.WriteOffInvoiceResponse(invoice=render_invoice(stored))
 
         return await once(

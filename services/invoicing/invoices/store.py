@@ -36,7 +36,8 @@ _COLUMNS = (
     " v.run_id, v.recharge_id, v.seller, v.buyer, v.create_time, v.payment_id,"
     " v.payment_method_id, v.dunning_state, v.dunning_attempts, v.first_attempt_time,"
     " v.next_attempt_time, v.asks, v.ask_open, v.amount_paid, v.payment_amount, v.reissue_of,"
-    " v.close_reason, v.discount_total, v.amount_credited, v.amount_offset, (SELECT r.invoice_id"
+    " v.close_reason, v.amount_written_off, v.discount_total, v.amount_credited, v.amount_offset,"
+    " (SELECT r.invoice_id"
     " FROM invoice AS r WHERE r.tenant_id = v.tenant_id AND r.reissue_of = v.invoice_id)"
     " AS reissued_as"
 )
@@ -316,7 +317,7 @@ async def save_collection(
         "UPDATE invoice SET state = $3, amount_due = $4, payment_id = $5, dunning_state = $6,"
         " dunning_attempts = $7, first_attempt_time = $8, next_attempt_time = $9, asks = $10,"
         " ask_open = $11, amount_paid = $12, payment_amount = $13, close_reason = $14,"
-        " amount_credited = $15, amount_offset = $16,"
+        " amount_credited = $15, amount_offset = $16, amount_written_off = $17,"
         " claim_end_time = CASE WHEN $11 THEN claim_end_time ELSE '-infinity' END"
         " WHERE tenant_id = $1 AND invoice_id = $2",
         tenant_id,
@@ -335,6 +336,7 @@ async def save_collection(
         invoice.close_reason,
         invoice.amount_credited.atoms,
         invoice.amount_offset.atoms,
+        invoice.amount_written_off,
     )
 
 
@@ -409,6 +411,7 @@ def _stored(
         reissue_of=row["reissue_of"],
         reissued_as=row["reissued_as"],
         close_reason=row["close_reason"],
+        amount_written_off=int(row["amount_written_off"]),
     )
     collection = Collection(
         state=DunningState(row["dunning_state"]),

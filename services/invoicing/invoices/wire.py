@@ -25,6 +25,7 @@ from tollgate.invoicing.v1 import invoice_pb2 as pb
 from tollgate.metering.v1 import usage_pb2
 from tollgate.type.v1 import amount_pb2
 
+STATED_COUPONS_MAX = 10
 STATED_LINES_MAX = 200  # as many as prices of a plan
 
 KINDS = {
@@ -77,6 +78,7 @@ def render_invoice(stored: StoredInvoice) -> pb.Invoice:
     message.close_reason = invoice.close_reason
     message.amount_credited = invoice.amount_credited.value
     message.amount_offset = invoice.amount_offset.value
+    message.amount_written_off = Amount(invoice.amount_due.asset, invoice.amount_written_off).value
     if collection.next_attempt_time is not None:
         message.next_attempt_time.CopyFrom(render_time(collection.next_attempt_time))
     return message
@@ -108,11 +110,19 @@ def render_draft(draft: Draft) -> pb.Invoice:
         amount_paid="0",
         amount_credited="0",
         amount_offset="0",
+        amount_written_off="0",
         balance_given=draft.balance_given.value,
     )
     if draft.period is not None:
         message.period.CopyFrom(render_interval(draft.period))
     return message
+
+
+def parse_coupon_codes(codes: Sequence[str]) -> tuple[str, ...]:
+    """Up to 10 coupons, each once."""
+    if len(codes) > STATED_COUPONS_MAX or len(set(codes)) < len(codes):
+        raise InvalidValue("coupon_codes", f"takes up to {STATED_COUPONS_MAX}, each once")
+    return tuple(parse_text(code, "coupon_codes") for code in codes)
 
 
 def parse_stated_lines(messages: Sequence[pb.OneOffLine]) -> tuple[StatedLine, ...]:
@@ -164,6 +174,7 @@ def render_line(line: Line) -> pb.InvoiceLine:
         exact_cost=line.exact_cost,
         discount=line.discount.value,
         tax_included=bool(line.tax_included),
+        customer_id=line.customer_id,
         taxes=[
             pb.InvoiceLineTax(
                 position=share.position, amount=Amount(line.amount.asset, share.atoms).value

@@ -30,6 +30,7 @@ class Seller:
     logo_sha256: str = ""  # hexadecimal; the picture is kept beside, once
     contact_name: str = ""
     phone: str = ""
+    issue_zero_invoices: bool = False
     iban: str = ""
     bic: str = ""
 

@@ -92,6 +92,7 @@ def parse_seller(message: pb.Seller, logo: Logo | None = None) -> Seller:
         logo_sha256=logo.sha256 if logo else "",
         contact_name=parse_text(message.contact_name, "seller.contact_name", minimum=0),
         phone=parse_text(message.phone, "seller.phone", minimum=0, maximum=PHONE_MAX),
+        issue_zero_invoices=message.issue_zero_invoices,
         iban=_parse_bank_id(message.iban, "seller.iban", iban),
         bic=_parse_bank_id(message.bic, "seller.bic", bic),
     )
@@ -123,6 +124,7 @@ def render_seller(seller: Seller) -> pb.Seller:
         logo_sha256=seller.logo_sha256,
         contact_name=seller.contact_name,
         phone=seller.phone,
+        issue_zero_invoices=seller.issue_zero_invoices,
         iban=seller.iban,
         bic=seller.bic,
     )

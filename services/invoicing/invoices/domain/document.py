@@ -66,6 +66,7 @@ class Draft:
     discounts: tuple[Discount, ...] = ()
     # What is billed by it, with the minor units asked for each; also of charges without a line.
     sources: tuple[BilledSource, ...] = ()
+    at_zero: bool = False  # it is issued though nothing is due or used
 
     @property
     def tax_included(self) -> Amount:
@@ -93,7 +94,7 @@ class Draft:
     @property
     def says_something(self) -> bool:
         """Zero invoices are skipped, but for those that list what wallets paid (INV-6, PRC-8)."""
-        return any(line.cost.atoms for line in self.lines)
+        return self.at_zero or any(line.cost.atoms for line in self.lines)
 
 
 def draft_of(
@@ -103,12 +104,18 @@ def draft_of(
     billed: Sequence[BilledSource],
     taxing: Taxing,
     coupons: Sequence[HeldCoupon] = (),
+    *,
+    at_zero: bool = False,
 ) -> Draft:
-    """The document that charges make. Pure: the same inputs give the same document."""
+    """The document that charges make. Pure: the same inputs give the same document.
+
+    Where it says nothing it lists what there could have been `at_zero`.
+    """
     money = currency(customer.currency)
     offs, discounts = discount_charges(charges, consumptions, coupons, money)
     lines: list[Line] = []
     of: list[Charge] = []  # the charge of each line
+    empty: list[Line] = []
     gross: dict[SourceKey, int] = {}
     for charge in charges:
         deducted = _deducted(charge, billed)
@@ -117,9 +124,12 @@ def draft_of(
         gross[charge.key] = sum(line.amount.atoms for line in plain)
         whose = charge.subscription.customer_id
         other = "" if whose == customer.customer_id else whose
-        shown = [replace(line, customer_id=other) for line in made if not line.is_empty]
+        made = [replace(line, customer_id=other) for line in made]
+        empty += [line for line in made if line.is_empty and charge.late is None]
+        shown = [line for line in made if not line.is_empty]
         lines += shown
         of += [charge] * len(shown)
+    at_zero = at_zero and bool(empty) and not any(line.cost.atoms for line in lines)
     plans = {one.item.subscription_item_id: one.subscription.plan_code for one in charges}
     lines, taken = discount_lines(
         lines, coupons, lambda line: plans.get(line.subscription_item_id or UUID(int=0), "")
@@ -138,8 +148,10 @@ def draft_of(
         for one in charges
         if one.late is None or gross[one.key]
     )
+    if at_zero:
+        lines += empty
     document = compose(InvoiceKind.SUBSCRIPTION, customer, lines, taxing, (*discounts, *taken))
-    return replace(document, period=_period(charges), sources=tuple(sources))
+    return replace(document, period=_period(charges), sources=tuple(sources), at_zero=at_zero)
 
 
 def compose(
@@ -233,6 +245,7 @@ class Invoice:
     reissue_of: UUID | None = None
     reissued_as: UUID | None = None
     close_reason: str = ""
+    amount_written_off: int = 0  # minor units given up while the rest stays due
 
 
 def issue(

@@ -8,7 +8,9 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
+from invoicing.coupons.domain import HeldCoupon
 from invoicing.customers.domain import Customer
+from invoicing.invoices.domain.discount import discount_lines
 from invoicing.invoices.domain.document import Draft, InvoiceKind, compose
 from invoicing.invoices.domain.line import Detail, Line, LineKind
 from invoicing.taxes.domain.assessment import Taxing
@@ -31,20 +33,27 @@ class StatedLine:
 
 
 def one_off(
-    customer: Customer, stated: Sequence[StatedLine], taxing: Taxing, now: datetime
+    customer: Customer,
+    stated: Sequence[StatedLine],
+    taxing: Taxing,
+    now: datetime,
+    coupons: Sequence[HeldCoupon] = (),
 ) -> Draft:
-    """The document that stated lines make."""
+    """The document that stated lines make, less what coupons on documents take off."""
     money = currency(customer.currency)
     lines = [_line(one, money, now) for one in stated]
-    return compose(InvoiceKind.ONE_OFF, customer, lines, taxing)
+    lines, taken = discount_lines(lines, coupons, lambda _: "")
+    return compose(InvoiceKind.ONE_OFF, customer, lines, taxing, taken)
 
 
 def again(draft: Draft, taxing: Taxing) -> Draft:
     """The same stated lines at the rates of today, for the document that takes a void one's place.
 
-    They keep the time of their supply, and with it their rate unless the table was corrected.
+    They keep the time of their supply, and with it their rate unless the table was corrected; and
+    what coupons took off, which the void document gave back.
     """
-    return compose(InvoiceKind.ONE_OFF, draft.customer, draft.lines, taxing)
+    kept = [one for one in draft.discounts if not one.on_lines]
+    return compose(InvoiceKind.ONE_OFF, draft.customer, draft.lines, taxing, kept)
 
 
 def _line(stated: StatedLine, money: Asset, now: datetime) -> Line:

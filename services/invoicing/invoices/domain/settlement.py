@@ -40,6 +40,21 @@ class InvoiceNotVoidable(Refusal):
         )
 
 
+class WriteOffAboveDue(Refusal):
+    """No more is written off than is due."""
+
+    reason = "WRITE_OFF_ABOVE_DUE"
+    kind = Kind.PRECONDITION
+
+    def __init__(self, invoice: Invoice, amount: Amount) -> None:
+        super().__init__(
+            f"{amount} are more than the {invoice.amount_due} that are due",
+            invoice_id=invoice.invoice_id,
+            amount=amount.value,
+            amount_due=invoice.amount_due.value,
+        )
+
+
 def pay(invoice: Invoice, amount: Amount) -> tuple[Invoice, Amount]:
     """The invoice with a payment, and what of the payment it does not take (PAY-1)."""
     if invoice.state not in PAYABLE:
@@ -66,14 +81,20 @@ def take_back(invoice: Invoice, amount: Amount) -> Invoice:
 
 
 def offset(invoice: Invoice, total: Amount) -> tuple[Invoice, Amount]:
-    """The invoice with a credit note of a total, and what of it exceeds what is due (CRN-4)."""
+    """The invoice with a credit note of a total, and what of it exceeds what is due (CRN-4).
+
+    What was written off nobody paid: crediting it gives nothing back.
+    """
     lowered = Amount(total.asset, min(total.atoms, invoice.amount_due.atoms))
     due = invoice.amount_due - lowered
+    bad = min((total - lowered).atoms, invoice.amount_written_off)
+    lowered = lowered + Amount(total.asset, bad)
     credited = replace(
         invoice,
         amount_credited=invoice.amount_credited + total,
         amount_offset=invoice.amount_offset + lowered,
         amount_due=due,
+        amount_written_off=invoice.amount_written_off - bad,
     )
     if not due.atoms and invoice.state is InvoiceState.OPEN:
         credited = moved(credited, InvoiceState.PAID)
@@ -95,13 +116,22 @@ def void(invoice: Invoice, collection: Collection, reason: str) -> Invoice:
     return moved(replace(invoice, amount_due=zero, close_reason=reason), InvoiceState.VOID)
 
 
-def write_off(invoice: Invoice, reason: str) -> Invoice:
+def write_off(invoice: Invoice, reason: str, part: int | None = None) -> Invoice:
     """The invoice that nobody expects money for. What is due of it stays known.
 
-    Raises InvoiceNotOpen.
+    With a part, in minor units, that much is given up and the rest stays due.
+    Raises InvoiceNotOpen, WriteOffAboveDue.
     """
     if invoice.state is not InvoiceState.OPEN:
         raise InvoiceNotOpen(invoice.invoice_id, invoice.state)
+    if part is not None and part > invoice.amount_due.atoms:
+        raise WriteOffAboveDue(invoice, Amount(invoice.amount_due.asset, part))
+    if part is not None and part < invoice.amount_due.atoms:
+        return replace(
+            invoice,
+            amount_due=invoice.amount_due - Amount(invoice.amount_due.asset, part),
+            amount_written_off=invoice.amount_written_off + part,
+        )
     return moved(replace(invoice, close_reason=reason), InvoiceState.UNCOLLECTIBLE)
 
 
