@@ -40,3 +40,4 @@ class Customer:
     postal_code: str = ""
     buyer_reference: str = ""
     payer_customer_id: str = ""
+    billing_threshold: int | None = None  # minor units of its currency

@@ -13,7 +13,7 @@ from invoicing.customers.domain import Customer
 _COLUMNS = (
     "customer_id, name, email, address, country, tax_id, time_zone, currency, suspended,"
     " create_time, rate_card_version, region, tax_id_type, language, city, postal_code,"
-    " buyer_reference, payer_customer_id"
+    " buyer_reference, payer_customer_id, billing_threshold"
 )
 
 
@@ -23,7 +23,7 @@ async def insert_customer(tx: Connection, tenant_id: UUID, customer: Customer) -
         await tx.fetchval(
             f"INSERT INTO customer (tenant_id, {_COLUMNS})"
             " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,"
-            " $18, $19) ON CONFLICT (tenant_id, customer_id) DO NOTHING RETURNING true",
+            " $18, $19, $20) ON CONFLICT (tenant_id, customer_id) DO NOTHING RETURNING true",
             tenant_id,
             customer.customer_id,
             customer.name,
@@ -43,6 +43,7 @@ async def insert_customer(tx: Connection, tenant_id: UUID, customer: Customer) -
             customer.postal_code,
             customer.buyer_reference,
             customer.payer_customer_id,
+            customer.billing_threshold,
         )
     )
 
@@ -52,7 +53,8 @@ async def save_customer(tx: Connection, tenant_id: UUID, customer: Customer) -> 
     await tx.execute(
         "UPDATE customer SET name = $3, email = $4, address = $5, country = $6, tax_id = $7,"
         " region = $8, tax_id_type = $9, language = $10, city = $11, postal_code = $12,"
-        " buyer_reference = $13, payer_customer_id = $14 WHERE tenant_id = $1 AND customer_id = $2",
+        " buyer_reference = $13, payer_customer_id = $14, billing_threshold = $15"
+        " WHERE tenant_id = $1 AND customer_id = $2",
         tenant_id,
         customer.customer_id,
         customer.name,
@@ -67,6 +69,7 @@ async def save_customer(tx: Connection, tenant_id: UUID, customer: Customer) -> 
         customer.postal_code,
         customer.buyer_reference,
         customer.payer_customer_id,
+        customer.billing_threshold,
     )
 
 
@@ -171,4 +174,9 @@ async def raise_rate_card_version(tx: Connection, tenant_id: UUID, customer_id: 
 
 
 def _customer(row: asyncpg.Record) -> Customer:
-    return Customer(**{**dict(row), "address": tuple(row["address"])})
+    threshold = row["billing_threshold"]
+    changed = {
+        "address": tuple(row["address"]),
+        "billing_threshold": None if threshold is None else int(threshold),
+    }
+    return Customer(**{**dict(row), **changed})

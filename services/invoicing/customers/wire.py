@@ -10,6 +10,7 @@ from invoicing.documents.domain.texts import LANGUAGES
 from invoicing.taxes.domain.tax_ids import TaxIdKind, check_tax_id
 from kernel.currency import currency
 from kernel.errors import InvalidValue
+from kernel.money import Amount, Asset, parse_atoms
 from kernel.period import parse_zone
 from tollgate.invoicing.v1 import customer_pb2, tax_pb2
 
@@ -60,6 +61,16 @@ def parse_checked_tax_id(
     return check_tax_id(plain, found, field), found.value if found else ""
 
 
+def _parse_threshold(text: str, money: Asset) -> int | None:
+    if not text:
+        return None
+    field = "customer.billing_threshold"
+    atoms = parse_atoms(text, money.scale, field)
+    if not atoms:
+        raise InvalidValue(field, "is above zero")
+    return atoms
+
+
 def parse_customer(message: customer_pb2.Customer, now: datetime) -> Customer:
     time_zone = message.time_zone or "UTC"
     parse_zone(time_zone, "customer.time_zone")
@@ -67,6 +78,7 @@ def parse_customer(message: customer_pb2.Customer, now: datetime) -> Customer:
         message.tax_id, message.tax_id_type, "customer.tax_id"
     )
     payer = message.payer_customer_id
+    money = currency(message.currency, "customer.currency")
     return Customer(
         customer_id=parse_customer_id(message.customer_id, "customer.customer_id"),
         name=parse_text(message.name, "customer.name"),
@@ -92,6 +104,7 @@ def parse_customer(message: customer_pb2.Customer, now: datetime) -> Customer:
             maximum=BUYER_REFERENCE_MAX,
         ),
         payer_customer_id=parse_customer_id(payer, "customer.payer_customer_id") if payer else "",
+        billing_threshold=_parse_threshold(message.billing_threshold, money),
     )
 
 
@@ -114,4 +127,9 @@ def render_customer(customer: Customer) -> customer_pb2.Customer:
         postal_code=customer.postal_code,
         buyer_reference=customer.buyer_reference,
         payer_customer_id=customer.payer_customer_id,
+        billing_threshold=(
+            Amount(currency(customer.currency), customer.billing_threshold).value
+            if customer.billing_threshold
+            else ""
+        ),
     )

@@ -38,8 +38,9 @@ from invoicing.invoices.domain.charge import (
     due_charges,
     late_charges,
     next_closing,
+    progress_charges,
 )
-from invoicing.invoices.domain.document import Draft, Invoice, draft_of, issue
+from invoicing.invoices.domain.document import Draft, Invoice, InvoiceKind, draft_of, issue
 from invoicing.invoices.domain.line import Consumption
 from invoicing.invoices.domain.one_off import StatedLine, one_off
 from invoicing.invoices.store import StoredInvoice
@@ -47,7 +48,7 @@ from invoicing.invoices.wire import parse_consumption, render_period_key
 from invoicing.payments.store import lock_balances, save_balance
 from invoicing.sellers.domain import UNSTATED, Seller
 from invoicing.sellers.store import find_seller
-from invoicing.subscriptions.domain import Subscription, billed
+from invoicing.subscriptions.domain import Subscription, billed, outdated
 from invoicing.subscriptions.store import list_of_customers, save_terms
 from invoicing.taxes.domain.assessment import TaxTable
 from invoicing.taxes.operations import load_tax_table, load_tax_tables
@@ -98,6 +99,11 @@ class Basis:
     @property
     def revisions(self) -> dict[UUID, int]:
         return {one.subscription_id: one.revision for one in self.subscriptions}
+
+    @property
+    def positions(self) -> dict[UUID, tuple[object, ...]]:
+        """How far subscriptions are: what a draft of them was computed from."""
+        return {one.subscription_id: _position(one) for one in self.subscriptions}
 
 
 class UsageReader:
@@ -222,11 +228,41 @@ def _late_since(subscriptions: Sequence[Subscription]) -> datetime:
     return min(one.bill_from_time for one in subscriptions) - LATE
 
 
+def list_due(basis: Basis, as_of: datetime) -> list[Charge]:
+    """What falls due by an instant and is not billed."""
+    return due_charges(basis.subscriptions, basis.billed, as_of)
+
+
 def list_charges(basis: Basis, as_of: datetime, now: datetime) -> list[Charge]:
     """What a document asks for: what usage changed that came late by now, then what is due by an
     instant."""
     late = late_charges(basis.subscriptions, basis.billed, now)
-    return [*late, *due_charges(basis.subscriptions, basis.billed, as_of)]
+    return [*late, *list_due(basis, as_of)]
+
+
+def _position(one: Subscription) -> tuple[object, ...]:
+    return one.revision, one.bill_from_time, one.next_bill_time
+
+
+def list_progress(basis: Basis, as_of: datetime) -> list[Charge]:
+    """What a document ahead of the close would ask for; nothing of customers without threshold."""
+    if basis.customer.billing_threshold is None:
+        return []
+    return progress_charges(basis.subscriptions, basis.billed, as_of)
+
+
+def make_progressive(
+    basis: Basis, charges: Sequence[Charge], consumptions: Mapping[SourceKey, Consumption]
+) -> Draft | None:
+    """The document of what has accrued; None below the customer's threshold (INV-8).
+
+    Coupons wait for the close, which has them on all usage of the period.
+    """
+    threshold = basis.customer.billing_threshold
+    draft = draft_of(basis.customer, charges, consumptions, basis.billed, basis.taxes)
+    if threshold is None or draft.subtotal.atoms < threshold:
+        return None
+    return draft
 
 
 def make_draft(
@@ -312,10 +348,13 @@ async def finalize(
     sources = [(source, invoice_id) for draft, invoice_id in found for source in draft.sources]
     if not await store.insert_sources(tx, tenant_id, sources):
         raise StaleDraft("another run billed one of them")
-    for subscription in (one for basis, _ in work for one in basis.subscriptions):
-        moved = billed(subscription, as_of)
-        if moved != subscription:
-            await save_terms(tx, tenant_id, moved)
+    for basis, draft in work:
+        for subscription in basis.subscriptions:
+            # A document ahead of the close moves nothing, and outdates what was computed of it.
+            ahead = draft.kind is InvoiceKind.PROGRESSIVE
+            moved = outdated(subscription) if ahead else billed(subscription, as_of)
+            if moved != subscription:
+                await save_terms(tx, tenant_id, moved)
     issued = [(draft, invoice_id) for draft, invoice_id in found if invoice_id is not None]
     seller = await find_seller(tx, tenant_id) or UNSTATED
     return await issue_drafts(tx, tenant_id, issued, seller, issue_time, run_id=run_id)
@@ -334,8 +373,8 @@ async def _check_present(tx: Connection, tenant_id: UUID, bases: Sequence[Basis]
     }:
         raise StaleDraft("who pays for whom changed")
     present = await list_of_customers(tx, tenant_id, list(expected), lock=True)
-    revisions = {key: value for basis in bases for key, value in basis.revisions.items()}
-    if {one.subscription_id: one.revision for one in present} != revisions:
+    positions = {key: value for basis in bases for key, value in basis.positions.items()}
+    if {one.subscription_id: _position(one) for one in present} != positions:
         raise StaleDraft("a subscription changed")
 
 

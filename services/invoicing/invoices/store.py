@@ -105,7 +105,7 @@ async def list_sources(
     and the one that took its place, the latter. Less what is credited."""
     rows = await tx.fetch(
         "SELECT DISTINCT ON (s.subscription_item_id, s.kind, s.service_start_time,"
-        " CASE WHEN s.kind = 'ADJUSTMENT' THEN s.ordinal END)"
+        " CASE WHEN s.kind IN ('ADJUSTMENT', 'PROGRESS') THEN s.ordinal END)"
         " s.subscription_item_id, s.kind, s.service_start_time, s.service_end_time, s.ordinal,"
         " coalesce(v.state = 'VOID', false) AS is_void, s.gross, coalesce(v.number, '') AS number,"
         " s.amount - CASE WHEN v.amount_credited > 0 THEN (SELECT coalesce(sum(c.amount), 0)"
@@ -119,7 +119,7 @@ async def list_sources(
         " LEFT JOIN invoice AS v ON v.tenant_id = s.tenant_id AND v.invoice_id = s.invoice_id"
         " WHERE s.tenant_id = $1 AND s.subscription_item_id = ANY ($2) AND s.service_end_time > $3"
         " ORDER BY s.subscription_item_id, s.kind, s.service_start_time,"
-        " CASE WHEN s.kind = 'ADJUSTMENT' THEN s.ordinal END, s.ordinal DESC",
+        " CASE WHEN s.kind IN ('ADJUSTMENT', 'PROGRESS') THEN s.ordinal END, s.ordinal DESC",
         tenant_id,
         list(items),
         ending_after,

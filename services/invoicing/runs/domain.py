@@ -29,6 +29,7 @@ class Run:
     issue_time: datetime
     state: RunState
     customers: int
+    ahead: bool = False  # only what reached a threshold, whatever is due
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ BATCH = 50
 LEASE = timedelta(seconds=30)
 IDLE_PAUSE_SECONDS = 0.2
 AWAY_PAUSE_SECONDS = 1.0
+AHEAD_SECONDS = 300  # between two looks at usage that may have reached a threshold
 SCHEDULE_SECONDS = 60.0  # between two looks at whether an hour has begun
 
 log = structlog.get_logger("invoicing.runs")
@@ -109,10 +110,28 @@ class SelfBilling:
     async def run(self) -> None:
         while True:
             try:
-                await self.look(datetime.now(UTC))
+                now = datetime.now(UTC)
+                await self.look(now)
+                await self.look_ahead(now)
             except DatabaseUnavailable as error:
                 log.warning("billing_waits", why=str(error))
             await asyncio.sleep(SCHEDULE_SECONDS)
+
+    async def look_ahead(self, now: datetime) -> int:
+        """Start a run for usage that reached a threshold, once in a while; returns how many."""
+        slot = int(now.timestamp()) // AHEAD_SECONDS
+        async with self._database.unscoped() as connection:
+            tenants = await store.list_tenants_with_thresholds(connection)
+        started = 0
+        for tenant_id in tenants:
+            if await self._is_stopped(tenant_id):
+                continue
+            run_id = derived_id(tenant_id, f"billing run ahead {slot}")
+            async with self._database.transaction(tenant_id) as tx:
+                await store.drop_runs_ahead(tx, tenant_id)
+                run = await store.insert_run(tx, tenant_id, run_id, now, now, ahead=True)
+            started += run is not None
+        return started
 
     async def look(self, now: datetime) -> int:
         """Start what is to be started at an instant; returns how many runs it were."""
@@ -121,12 +140,7 @@ class SelfBilling:
             tenants = await store.list_tenants_to_bill(connection, as_of)
         started = 0
         for tenant_id in tenants:
-            try:
-                reading = await self._clocks.read(tenant_id)
-            except RemoteRefusal as refusal:
-                log.warning("tenant_clock_unknown", tenant_id=str(tenant_id), why=refusal.message)
-                continue
-            if reading.instant is not None:
+            if await self._is_stopped(tenant_id):
                 continue
             # The id follows from the hour, so that of many processes one starts the run.
             run_id = derived_id(tenant_id, f"billing run of {as_of.isoformat()}")
@@ -134,3 +148,12 @@ class SelfBilling:
                 run = await store.insert_run(tx, tenant_id, run_id, as_of, now)
             started += run is not None
         return started
+
+    async def _is_stopped(self, tenant_id: UUID) -> bool:
+        """Whether the tenant's time is a test clock's, or unknown at the moment."""
+        try:
+            reading = await self._clocks.read(tenant_id)
+        except RemoteRefusal as refusal:
+            log.warning("tenant_clock_unknown", tenant_id=str(tenant_id), why=refusal.message)
+            return True
+        return reading.instant is not None

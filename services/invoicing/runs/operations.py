@@ -10,6 +10,7 @@ from uuid import UUID
 import structlog
 
 from chassis.database import Connection, Database, DatabaseUnavailable
+from invoicing.invoices.domain.charge import Charge
 from invoicing.invoices.domain.document import Draft
 from invoicing.invoices.operations import (
     Basis,
@@ -18,8 +19,11 @@ from invoicing.invoices.operations import (
     UsageReader,
     finalize,
     list_charges,
+    list_due,
+    list_progress,
     load_bases,
     make_draft,
+    make_progressive,
 )
 from invoicing.runs import store
 from invoicing.runs.domain import Progress, Run, Turn, retry_pause
@@ -60,23 +64,30 @@ async def bill_customers(
     names = {turn.customer_id: turn for turn in turns}
     async with database.transaction(tenant_id) as tx:
         bases = await load_bases(tx, tenant_id, list(names))
-    charges = {one: list_charges(basis, run.as_of, run.as_of) for one, basis in bases.items()}
+    charges = {one: _charges(basis, run) for one, basis in bases.items()}
     everything = [charge for own in charges.values() for charge in own]
     consumptions, pending = await reader.read_all(tenant_id, everything, None)
     work: list[tuple[Basis, Draft]] = []
+    done: list[str] = []
     postponed: list[tuple[Turn, str]] = []
     for customer_id, basis in bases.items():
         waiting = sum(pending.get(party.customer_id, 0) for party in basis.parties)
         try:
             if waiting:
                 raise UsageNotSettled(waiting)
-            work.append((basis, make_draft(basis, charges[customer_id], consumptions)))
+            own = charges[customer_id]
+            if any(charge.progress for charge in own):
+                ahead = make_progressive(basis, own, consumptions)
+                work += [(basis, ahead)] if ahead is not None else []
+                done.append(customer_id)
+                continue
+            work.append((basis, make_draft(basis, own, consumptions)))
+            done.append(customer_id)
         except Refusal as refusal:
             postponed.append((names[customer_id], str(refusal)))
     try:
         async with database.transaction(tenant_id) as tx:
             await finalize(tx, tenant_id, work, run.as_of, run.issue_time, run.run_id)
-            done = [basis.customer.customer_id for basis, _ in work]
             await store.finish_turns(tx, tenant_id, run.run_id, done)
             for turn, fault in postponed:
                 await store.postpone_turn(tx, tenant_id, turn, fault, retry_pause(turn.attempts))
@@ -85,6 +96,14 @@ async def bill_customers(
             raise
         for turn in turns:
             await bill_customer(database, reader, tenant_id, turn)
+
+
+def _charges(basis: Basis, run: Run) -> list[Charge]:
+    """What falls due; where nothing does, what has accrued of usage by a threshold."""
+    due = [] if run.ahead else list_due(basis, run.as_of)
+    if due or basis.customer.billing_threshold is None:
+        return list_charges(basis, run.as_of, run.as_of) if not run.ahead else []
+    return list_progress(basis, run.as_of)
 
 
 async def bill_customer(

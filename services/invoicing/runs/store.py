@@ -16,28 +16,40 @@ FAULT_CHARACTERS_MAX = 500
 
 
 async def insert_run(
-    tx: Connection, tenant_id: UUID, run_id: UUID, as_of: datetime, issue_time: datetime
+    tx: Connection,
+    tenant_id: UUID,
+    run_id: UUID,
+    as_of: datetime,
+    issue_time: datetime,
+    *,
+    ahead: bool = False,
 ) -> Run | None:
-    """A run over all customers of whom something is due; None where the run exists already."""
+    """A run over all customers of whom something is due, or may have reached their threshold;
+    `ahead`, over the latter alone. None where the run exists already."""
     first = await tx.fetchval(
-        "INSERT INTO billing_run (tenant_id, run_id, as_of, issue_time, state, customers)"
-        " VALUES ($1, $2, $3, $4, 'RUNNING', 0) ON CONFLICT DO NOTHING RETURNING true",
+        "INSERT INTO billing_run (tenant_id, run_id, as_of, issue_time, state, customers,"
+        " ahead) VALUES ($1, $2, $3, $4, 'RUNNING', 0, $5) ON CONFLICT DO NOTHING RETURNING true",
         tenant_id,
         run_id,
         as_of,
         issue_time,
+        ahead,
     )
     if not first:
         return None
     status = await tx.execute(
         "INSERT INTO billing_run_customer (tenant_id, run_id, customer_id)"
-        " SELECT DISTINCT $1::uuid, $2::uuid,"
+        " SELECT $1::uuid, $2::uuid,"
         " coalesce(nullif(c.payer_customer_id, ''), c.customer_id) FROM subscription AS s"
         " JOIN customer AS c ON c.tenant_id = s.tenant_id AND c.customer_id = s.customer_id"
-        " WHERE s.tenant_id = $1 AND s.next_bill_time <= $3",
+        " WHERE s.tenant_id = $1 AND s.next_bill_time <= $3 AND NOT $4"
+        " UNION SELECT $1, $2, p.customer_id FROM customer AS p"
+        " WHERE p.tenant_id = $1 AND p.billing_threshold IS NOT NULL"
+        " AND p.payer_customer_id = ''",
         tenant_id,
         run_id,
         as_of,
+        ahead,
     )
     customers = int(status.rpartition(" ")[2])
     await tx.execute(
@@ -46,15 +58,15 @@ async def insert_run(
         run_id,
         customers,
     )
-    return Run(run_id, as_of, issue_time, RunState.RUNNING, customers)
+    return Run(run_id, as_of, issue_time, RunState.RUNNING, customers, ahead)
 
 
 async def claim_turns(tx: Connection, tenant_id: UUID, limit: int, lease: timedelta) -> list[Turn]:
     """Customers to bill now, oldest run first; others may have them after the lease."""
     rows = await tx.fetch(
         "UPDATE billing_run_customer AS c SET next_try_time = clock_timestamp() + $3"
-        " FROM (SELECT d.run_id, d.customer_id, r.as_of, r.issue_time, r.state, r.customers"
-        "  FROM billing_run_customer AS d"
+        " FROM (SELECT d.run_id, d.customer_id, r.as_of, r.issue_time, r.state, r.customers,"
+        "  r.ahead FROM billing_run_customer AS d"
         "  JOIN billing_run AS r ON r.tenant_id = d.tenant_id AND r.run_id = d.run_id"
         "  WHERE d.tenant_id = $1 AND NOT d.done AND r.state = 'RUNNING'"
         "  AND d.next_try_time <= clock_timestamp()"
@@ -107,9 +119,26 @@ async def close_runs(tx: Connection, tenant_id: UUID) -> None:
     )
 
 
+async def drop_runs_ahead(tx: Connection, tenant_id: UUID) -> None:
+    """Forget runs for thresholds that are done: there is one every few minutes."""
+    await tx.execute(
+        "DELETE FROM billing_run_customer AS c USING billing_run AS r WHERE c.tenant_id = $1"
+        " AND r.tenant_id = $1 AND r.run_id = c.run_id AND r.ahead AND r.state = 'DONE'",
+        tenant_id,
+    )
+    await tx.execute(
+        "DELETE FROM billing_run WHERE tenant_id = $1 AND ahead AND state = 'DONE'", tenant_id
+    )
+
+
+async def list_tenants_with_thresholds(connection: Connection) -> list[UUID]:
+    rows = await connection.fetch("SELECT * FROM tenants_with_thresholds()")
+    return [row[0] for row in rows]
+
+
 async def find_progress(tx: Connection, tenant_id: UUID, run_id: UUID) -> Progress | None:
     row = await tx.fetchrow(
-        "SELECT run_id, as_of, issue_time, state, customers,"
+        "SELECT run_id, as_of, issue_time, state, customers, ahead,"
         " (SELECT count(*) FROM billing_run_customer AS c WHERE c.tenant_id = $1"
         "  AND c.run_id = $2 AND c.done) AS customers_done,"
         " (SELECT count(*) FROM invoice AS i WHERE i.tenant_id = $1 AND i.run_id = $2)"
@@ -155,4 +184,5 @@ def _run(row: asyncpg.Record) -> Run:
         issue_time=row["issue_time"],
         state=RunState(row["state"]),
         customers=row["customers"],
+        ahead=row["ahead"],
     )

@@ -176,6 +176,11 @@ def billed(subscription: Subscription, as_of: datetime) -> Subscription:
     )
 
 
+def outdated(subscription: Subscription) -> Subscription:
+    """The subscription unchanged, for which nothing that was computed before holds any more."""
+    return replace(subscription, revision=subscription.revision + 1)
+
+
 def fee(item: Item, share: Fraction) -> Breakdown:
     """The exact cost of a fixed or seat price for a share of its full period (SUB-13)."""
     price = item.price.pricing

@@ -9,12 +9,17 @@ from enum import Enum
 from fractions import Fraction
 from uuid import UUID
 
-from invoicing.catalog.domain import PriceKind, Timing
+from invoicing.catalog.domain import PriceKind, Settlement, Timing
 from invoicing.subscriptions.domain import Item, Subscription
 from kernel.period import Period
+from rating.price import Graduated, Package, Percentage, Unit
 
 # How long after its period usage may still come: what metering accepts, and room for its charging.
 LATE = timedelta(days=36)
+
+
+# Models whose cost never falls as usage grows; others wait for the close of their period.
+RISING = (Unit, Package, Graduated, Percentage)
 
 
 class SourceKind(Enum):
@@ -23,6 +28,7 @@ class SourceKind(Enum):
     CHARGE = "CHARGE"
     DEDUCTION = "DEDUCTION"
     ADJUSTMENT = "ADJUSTMENT"
+    PROGRESS = "PROGRESS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,14 @@ class Late:
     ordinal: int  # of the adjustment that its difference would be
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Usage of a running period: what was asked for it so far, and the ordinal of the next time."""
+
+    asked: int
+    ordinal: int
+
+
 @dataclass(frozen=True)
 class Charge:
     """One price for one service period. `full` is the anchored period around it (SUB-4)."""
@@ -67,12 +81,15 @@ class Charge:
     # With a deduction: what was billed for the service period that is cut short, and which it was.
     billed: BilledSource | None = None
     late: Late | None = None
+    progress: Progress | None = None
 
     @property
     def key(self) -> SourceKey:
         kind = SourceKind.CHARGE if self.billed is None else SourceKind.DEDUCTION
         if self.late is not None:
             kind = SourceKind.ADJUSTMENT
+        if self.progress is not None:
+            kind = SourceKind.PROGRESS
         return SourceKey(self.item.subscription_item_id, kind, self.service.start)
 
     @property
@@ -169,6 +186,48 @@ def late_charges(
     return sorted(found, key=lambda charge: charge.full.start)
 
 
+def progress_charges(
+    subscriptions: Sequence[Subscription], billed: Collection[BilledSource], as_of: datetime
+) -> list[Charge]:
+    """Usage of the periods that run at an instant, of prices whose cost never falls (INV-8)."""
+    taken = {source.key for source in billed}
+    found = []
+    for subscription in subscriptions:
+        if not subscription.start_time <= as_of:
+            continue
+        full = subscription.full_period(as_of)
+        service = subscription.served(full)
+        if service is None or service.end <= as_of:
+            continue
+        for item in subscription.items:
+            price = item.price
+            asked = asked_so_far(item, full.start, billed)
+            charge = Charge(subscription, item, full, service, progress=asked)
+            closed = SourceKey(item.subscription_item_id, SourceKind.CHARGE, service.start)
+            if (
+                charge.is_usage
+                and price.settlement is Settlement.INVOICE
+                and isinstance(price.pricing.model, RISING)
+                and closed not in taken
+            ):
+                found.append(charge)
+    return found
+
+
+def asked_so_far(item: Item, start: datetime, billed: Collection[BilledSource]) -> Progress:
+    """What progressive documents asked for an item's period; what is void they did not."""
+    own = [
+        one
+        for one in billed
+        if one.key.kind is SourceKind.PROGRESS
+        and one.key.subscription_item_id == item.subscription_item_id
+        and one.service_end > start
+        and one.key.service_start >= start
+    ]
+    asked = sum(_gross(one) for one in own if not one.is_void)
+    return Progress(asked, 1 + max((one.ordinal for one in own), default=0))
+
+
 def _gross(source: BilledSource) -> int:
     return source.amount if source.gross is None else source.gross
 
@@ -194,7 +253,7 @@ def charges_of(
             if service is not None:
                 found.append(Charge(subscription, item, full, service))
             continue
-        if source.key.kind is SourceKind.ADJUSTMENT:
+        if source.key.kind in (SourceKind.ADJUSTMENT, SourceKind.PROGRESS):
             continue  # once void, the next document asks for the difference
         of = [one for one in billed if _contains(one, source)]
         if of:

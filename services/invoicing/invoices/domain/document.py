@@ -10,9 +10,15 @@ from uuid import UUID
 
 from invoicing.coupons.domain import HeldCoupon
 from invoicing.customers.domain import Customer
-from invoicing.invoices.domain.charge import BilledSource, Charge, SourceKey, SourceKind
+from invoicing.invoices.domain.charge import (
+    BilledSource,
+    Charge,
+    SourceKey,
+    SourceKind,
+    asked_so_far,
+)
 from invoicing.invoices.domain.discount import Discount, discount_charges, discount_lines
-from invoicing.invoices.domain.line import Consumption, Line, LineKind, bill
+from invoicing.invoices.domain.line import Consumption, Line, LineKind, already_asked, bill
 from invoicing.sellers.domain import Seller
 from invoicing.taxes.domain.assessment import Taxable, Taxing, Untaxed, assess
 from invoicing.taxes.domain.figures import Tax, tax_parts
@@ -28,6 +34,7 @@ class InvoiceKind(Enum):
     SUBSCRIPTION = "SUBSCRIPTION"
     TOP_UP = "TOP_UP"
     ONE_OFF = "ONE_OFF"
+    PROGRESSIVE = "PROGRESSIVE"
 
 
 class InvoiceState(Enum):
@@ -124,6 +131,10 @@ def draft_of(
         gross[charge.key] = sum(line.amount.atoms for line in plain)
         whose = charge.subscription.customer_id
         other = "" if whose == customer.customer_id else whose
+        if charge.is_usage and charge.key.kind is SourceKind.CHARGE:
+            asked_before = asked_so_far(charge.item, charge.full.start, billed).asked
+            if asked_before:
+                made = [*made, already_asked(charge, money, asked_before)]
         made = [replace(line, customer_id=other) for line in made]
         empty += [line for line in made if line.is_empty and charge.late is None]
         shown = [line for line in made if not line.is_empty]
@@ -142,16 +153,24 @@ def draft_of(
             one.key,
             one.service.end,
             asked[one.key],
-            ordinal=one.late.ordinal if one.late else 1,
+            ordinal=_ordinal(one),
             gross=gross[one.key],
         )
         for one in charges
-        if one.late is None or gross[one.key]
+        if (one.late is None and one.progress is None) or gross[one.key]
     )
     if at_zero:
         lines += empty
-    document = compose(InvoiceKind.SUBSCRIPTION, customer, lines, taxing, (*discounts, *taken))
+    progressive = any(charge.progress is not None for charge in charges)
+    kind = InvoiceKind.PROGRESSIVE if progressive else InvoiceKind.SUBSCRIPTION
+    document = compose(kind, customer, lines, taxing, (*discounts, *taken))
     return replace(document, period=_period(charges), sources=tuple(sources), at_zero=at_zero)
+
+
+def _ordinal(charge: Charge) -> int:
+    if charge.late is not None:
+        return charge.late.ordinal
+    return charge.progress.ordinal if charge.progress is not None else 1
 
 
 def compose(

@@ -11,7 +11,7 @@ from fractions import Fraction
 from uuid import UUID
 
 from invoicing.catalog.domain import PriceKind
-from invoicing.invoices.domain.charge import Charge, Late
+from invoicing.invoices.domain.charge import Charge, Late, Progress
 from invoicing.subscriptions.domain import fee
 from invoicing.taxes.domain.figures import Share
 from kernel.currency import is_currency
@@ -20,7 +20,7 @@ from kernel.money import Amount, Asset, Exact, format_decimal, round_to_atoms
 from kernel.period import Period
 from rating import Component, Price, State, close, exact, minimum_due, number_text
 from rating.breakdown import rate
-from rating.components import Breakdown
+from rating.components import Breakdown, total
 from rating.margin import Closing
 from rating.price import Graduated, Volume
 
@@ -122,6 +122,9 @@ def bill(
     if charge.late is not None:
         assert consumption is not None
         return [_adjustment(charge, currency, consumption, charge.late)]
+    if charge.progress is not None:
+        assert consumption is not None
+        return [_progress(charge, currency, consumption, charge.progress)]
     if charge.is_usage:
         assert consumption is not None
         return _usage(charge, currency, consumption, offs)
@@ -227,6 +230,35 @@ def _adjustment(charge: Charge, currency: Asset, consumption: Consumption, late:
             Detail("cost of the period", "", "", Amount(currency, now).value),
             Detail("billed before", "", "", Amount(currency, -late.gross).value),
         ),
+    )
+
+
+def _progress(charge: Charge, currency: Asset, consumption: Consumption, so_far: Progress) -> Line:
+    """What usage of a running period adds to what was asked for it, never below zero."""
+    price = charge.item.price.pricing
+    state = replace(consumption.state, share=exact(charge.share))
+    breakdown = rate(price, state)
+    now = _rounded(currency, Fraction(total(breakdown.components)))
+    difference = Amount(currency, max(now.atoms - so_far.asked, 0))
+    details = tuple(_details(price, breakdown.components))
+    if so_far.asked:
+        details += (Detail("billed before", "", "", Amount(currency, -so_far.asked).value),)
+    return replace(
+        _line(charge, LineKind.USAGE, difference, currency),
+        quantity=number_text(exact(state.quantity)) if difference.atoms else "0",
+        exact_cost=difference.value,
+        details=details,
+    )
+
+
+def already_asked(charge: Charge, currency: Asset, asked: int) -> Line:
+    """What progressive documents asked of a period that closes."""
+    taken_off = Amount(currency, -asked)
+    return replace(
+        _line(charge, LineKind.DEDUCTION, taken_off, currency),
+        description=f"{charge.item.price.description}, billed before",
+        quantity="1",
+        exact_cost=taken_off.value,
     )
 
 
