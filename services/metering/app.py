@@ -15,6 +15,9 @@ from metering.archive.jobs import ArchiveSweep
 from metering.archive.operations import Archive
 from metering.archive.rpc import ArchiveService
 from metering.authorizations.operations import Authorizations
+from metering.backfills.jobs import BackfillRun
+from metering.backfills.operations import Backfills
+from metering.backfills.rpc import BackfillService
 from metering.charging.operations import Wallet
 from metering.config import Config
 from metering.corrections.operations import Corrections
@@ -34,10 +37,12 @@ from metering.parking.rpc import ParkingService
 from metering.queries.rpc import UsageService
 from metering.ratecards.jobs import CardWatch
 from metering.ratecards.operations import RateCards
+from metering.rehearsals.operations import Rehearsals
 from metering.settlement.jobs import Recovery
 from metering.settlement.operations import Settlement
 from tollgate.metering.v1 import (
     archive_pb2,
+    backfill_pb2,
     correction_pb2,
     event_pb2,
     gate_pb2,
@@ -64,6 +69,8 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
     gate = Gate(database, weighing, GATE_LANES)
     authorizations = Authorizations(database, weighing)
     parking = Parking(database, ingest, meters)
+    corrections = Corrections(database, meters, cards, wallet, settlement)
+    backfills = Backfills(database, ingest, corrections)
     archive = Archive(database, settings.archive_location, settings.event_retention_days)
     recovery = Recovery(database, settlement, settings.recovery_seconds)
     bindings = [
@@ -73,12 +80,16 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
             event_pb2.DESCRIPTOR.services_by_name["EventService"],
         ),
         bind(
-            CorrectionService(database, Corrections(database, meters, cards, wallet, settlement)),
+            CorrectionService(database, corrections),
             correction_pb2.DESCRIPTOR.services_by_name["CorrectionService"],
         ),
         bind(
             ParkingService(database, parking),
             parking_pb2.DESCRIPTOR.services_by_name["ParkingService"],
+        ),
+        bind(
+            BackfillService(database, backfills, Rehearsals(database, meters, ingest, corrections)),
+            backfill_pb2.DESCRIPTOR.services_by_name["BackfillService"],
         ),
         bind(
             ArchiveService(database, archive),
@@ -95,6 +106,7 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
         # It sends no messages yet; the relay also sweeps request keys that nobody repeats.
         Job("relay", Relay(database, platform.redis, platform.service).run),
         Job("partitions", Partitions(database).run),
+        Job("backfills", BackfillRun(database, platform.clocks, backfills).run),
         Job("archive", ArchiveSweep(archive).run),
         Job("parking", ParkingSweep(database, platform.clocks, parking).run),
         Job("expiry", Expiry(database, platform.clocks).run),

@@ -23,6 +23,7 @@ from tollgate.invoicing.v1 import (
     subscription_pb2_grpc,
 )
 from tollgate.metering.v1 import (
+    backfill_pb2_grpc,
     correction_pb2,
     correction_pb2_grpc,
     event_pb2,
@@ -119,6 +120,7 @@ class World:
         self.gate = gate_pb2_grpc.GateServiceStub(metering)
         self.usage = usage_pb2_grpc.UsageServiceStub(metering)
         self.parking = parking_pb2_grpc.ParkingServiceStub(metering)
+        self.backfills = backfill_pb2_grpc.BackfillServiceStub(metering)
         self.corrections = correction_pb2_grpc.CorrectionServiceStub(metering)
 
     async def call(self, method: Callable[..., Any], request: Any) -> Any:

@@ -110,6 +110,27 @@ class Corrections:
             return [work.outcomes[index] for index in range(len(corrections))]
         raise AssertionError("the last attempt returns or raises")
 
+    async def rehearse(
+        self, tx: Connection, corrections: Sequence[Correction], call: Call
+    ) -> list[CorrectionOutcome]:
+        """Decide corrections in a transaction that the caller takes back; nothing is charged or
+        returned. Raises MetersChanged, KeyRaced."""
+        if not corrections:
+            return []
+        names = {correction.event_id for correction in corrections}
+        known = await load_histories(tx, call.tenant_id, names)
+        customers = {each.origin.event.customer_id for each in known.values()}
+        cards = await self._cards.of(call.tenant_id, customers, call)
+        assets = {asset for card in cards.values() for asset in card.wallet_assets}
+        scales = await self._wallet.scales_of(call.tenant_id, assets, call) if assets else {}
+        meters = await self._meters.current(tx, call.tenant_id)
+        batch_id = batch_of(new_id(datetime.now(UTC)))
+        work = _Round(call, batch_id, meters, cards, scales, unbounded=True)
+        await self._decide(tx, work, corrections, sorted(customers))
+        for index, draft in work.drafts.items():
+            work.outcomes[index] = outcome_of_draft(draft, None, is_pending=True)
+        return [work.outcomes[index] for index in range(len(corrections))]
+
     async def _decide(
         self,
         tx: Connection,

@@ -57,6 +57,21 @@ async def list_of_requests(
     return {row["request_id"]: _revision(row) for row in rows}
 
 
+async def list_with_prefix(
+    tx: Connection, tenant_id: UUID, prefix: str, after: str, count_max: int
+) -> list[Revision]:
+    """Revisions that stand and whose keys begin so, by key."""
+    rows = await tx.fetch(
+        f"SELECT {_COLUMNS} FROM event_revision AS r WHERE r.tenant_id = $1 AND r.request_id > $2"
+        " AND r.request_id < $3 AND r.state = 1 ORDER BY r.request_id LIMIT $4",
+        tenant_id,
+        after,
+        prefix + "~",
+        count_max,
+    )
+    return [_revision(row) for row in rows]
+
+
 async def list_in_batch(tx: Connection, tenant_id: UUID, batch_id: UUID) -> list[Revision]:
     """The revisions that were decided in one batch."""
     rows = await tx.fetch(

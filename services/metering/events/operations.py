@@ -4,39 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
 from chassis import failpoints
 from chassis.call import Call
 from chassis.database import Connection, Database
 from chassis.lanes import Lanes
-from kernel.errors import NotFound, Refusal
-from kernel.ids import new_id
+from kernel.errors import Refusal
 from metering.authorizations.using.operations import use
-from metering.charging.domain import batch_of, receipt_of, refused
+from metering.charging.domain import batch_of, refused
 from metering.charging.operations import Wallet
 from metering.events import store
 from metering.events.domain.decision import Batch, Record, check_authorization, usages_of
 from metering.events.domain.event import (
     CustomerUnknown,
     Event,
-    EventConflict,
     EventState,
     Outcome,
     event_key,
-    invalid,
 )
-from metering.events.domain.matching import Match, match_event
+from metering.events.domain.inflow import Arrival, Inflow
+from metering.events.domain.matching import match_event
 from metering.events.domain.rendering import outcome_of_record, outcome_of_stored
 from metering.gate import store as gate
 from metering.gate.domain.authorization import Authorization, AuthorizationState
 from metering.meters.domain import MeterSet
 from metering.meters.operations import Meters
 from metering.parking import store as parking
-from metering.parking.domain import Parked, may_park
+from metering.parking.domain import Parked
+from metering.ratecards.domain import RateCard
 from metering.ratecards.operations import RateCards
 from metering.rollups import store as rollups
 from metering.settlement.domain import Chargeable, ChargeLine
@@ -47,15 +44,6 @@ from metering.usage.operations import carry_forward, prepare
 BATCH_MAX = 1_000  # of one transaction; the wallet takes as many debits in one call
 QUEUE_MAX = 20_000  # events waiting in one lane: two seconds' worth
 MATCH_ATTEMPTS = 3  # meters may be published while a batch is being decided
-
-
-class Arrival(NamedTuple):
-    """An event on its way in."""
-
-    event: Event
-    field: str  # "events[3]"
-    call: Call
-    parked: UUID | None = None  # the receipt that it was parked under, where it is taken up
 
 
 class MetersChanged(Exception):
@@ -126,22 +114,7 @@ class Ingest:
         scales = await self._wallet.scales_of(call.tenant_id, assets, call) if assets else {}
         meters = await self._meters.of(call.tenant_id)
         for attempt in range(1, MATCH_ATTEMPTS + 1):
-            inflow = _Inflow(call.tenant_id, arrivals)
-            for position, arrival in enumerate(arrivals):
-                card = cards.get(arrival.event.customer_id)
-                if card is None:
-                    field = f"{arrival.field}.customer_id"
-                    inflow.refuse(position, CustomerUnknown(field, arrival.event.customer_id))
-                    continue
-                try:
-                    inflow.admit(
-                        position,
-                        match_event(
-                            arrival.event, arrival.field, arrival.call.now, meters, card, scales
-                        ),
-                    )
-                except Refusal as refusal:
-                    inflow.refuse(position, refusal)
+            inflow = _match_all(arrivals, call, meters, cards, scales)
             try:
                 batch = await self._store(inflow, meters, scales)
             except MetersChanged:
@@ -156,7 +129,7 @@ class Ingest:
         raise AssertionError("the last attempt returns or raises")
 
     async def _store(
-        self, inflow: _Inflow, meters: MeterSet, scales: dict[str, int]
+        self, inflow: Inflow, meters: MeterSet, scales: dict[str, int]
     ) -> Batch | None:
         """One transaction: events, running usage, hours, and the intent to charge."""
         if not inflow.matches:
@@ -164,26 +137,48 @@ class Ingest:
                 raise MetersChanged
             return None
         async with self._database.transaction(inflow.tenant_id) as tx:
-            locked = await store.lock_customers(tx, inflow.tenant_id, inflow.count_by_customer())
-            if locked.meter_version != meters.version:
-                raise MetersChanged
-            await self._find_duplicates(tx, inflow)
-            authorizations = await self._find_authorizations(tx, inflow)
-            batch = await self._load(tx, inflow, meters, scales, locked)
-            for position, match in inflow.matches.items():
-                named = match.event.authorization_id
-                authorization = authorizations[named] if named is not None else None
-                batch.decide(position, match, authorization)
-            await _record(tx, inflow.tenant_id, meters, batch)
+            batch = await self._decide(tx, inflow, meters, scales)
             if failpoints.armed is not None:
                 await failpoints.armed.reach("before_events_commit")
         return batch
+
+    async def _decide(
+        self, tx: Connection, inflow: Inflow, meters: MeterSet, scales: dict[str, int]
+    ) -> Batch:
+        locked = await store.lock_customers(tx, inflow.tenant_id, inflow.count_by_customer())
+        if locked.meter_version != meters.version:
+            raise MetersChanged
+        await self._find_duplicates(tx, inflow)
+        authorizations = await self._find_authorizations(tx, inflow)
+        batch = await self._load(tx, inflow, meters, scales, locked)
+        for position, match in inflow.matches.items():
+            named = match.event.authorization_id
+            authorization = authorizations[named] if named is not None else None
+            batch.decide(position, match, authorization)
+        await _record(tx, inflow.tenant_id, meters, batch)
+        return batch
+
+    async def rehearse(
+        self, tx: Connection, arrivals: Sequence[Arrival], call: Call
+    ) -> list[Outcome]:
+        """Decide events in a transaction that the caller takes back: what would be counted and
+        asked for, and nothing is charged. Raises MetersChanged."""
+        customers = {arrival.event.customer_id for arrival in arrivals}
+        cards = await self._cards.of(call.tenant_id, customers, call)
+        assets = {asset for card in cards.values() for asset in card.wallet_assets}
+        scales = await self._wallet.scales_of(call.tenant_id, assets, call) if assets else {}
+        meters = await self._meters.current(tx, call.tenant_id)
+        inflow = _match_all(arrivals, call, meters, cards, scales)
+        batch = await self._decide(tx, inflow, meters, scales) if inflow.matches else None
+        for record in batch.records if batch is not None else []:
+            inflow.settle(record, outcome_of_record(record, None))
+        return inflow.answer()
 
     async def _stored_version(self, tenant_id: UUID) -> int:
         async with self._database.transaction(tenant_id) as tx:
             return (await self._meters.current(tx, tenant_id)).version
 
-    async def _find_duplicates(self, tx: Connection, inflow: _Inflow) -> None:
+    async def _find_duplicates(self, tx: Connection, inflow: Inflow) -> None:
         receipts = {
             event_key(m.event.event_id): inflow.receipt(p) for p, m in inflow.matches.items()
         }
@@ -199,7 +194,7 @@ class Ingest:
                 inflow.repeat(position, event, outcome)
 
     async def _take_up(
-        self, tx: Connection, inflow: _Inflow, earlier: dict[UUID, UUID]
+        self, tx: Connection, inflow: Inflow, earlier: dict[UUID, UUID]
     ) -> dict[UUID, UUID]:
         """Parked events whose time has come are no repetitions; answers the others."""
         wanted = {
@@ -217,7 +212,7 @@ class Ingest:
             inflow.drop(lost)
         return {key: value for key, value in earlier.items() if key not in wanted}
 
-    async def _park(self, inflow: _Inflow, meters: MeterSet) -> None:
+    async def _park(self, inflow: Inflow, meters: MeterSet) -> None:
         """Keep what cannot be taken, where the tenant wants that: its id is taken, and it waits."""
         tenant_id = inflow.tenant_id
         async with self._database.transaction(tenant_id) as tx:
@@ -245,7 +240,7 @@ class Ingest:
                 await parking.insert_all(tx, tenant_id, fresh)
 
     async def _find_authorizations(
-        self, tx: Connection, inflow: _Inflow
+        self, tx: Connection, inflow: Inflow
     ) -> dict[UUID, Authorization]:
         named = {p: m for p, m in inflow.matches.items() if m.event.authorization_id is not None}
         if not named:
@@ -272,7 +267,7 @@ class Ingest:
     async def _load(
         self,
         tx: Connection,
-        inflow: _Inflow,
+        inflow: Inflow,
         meters: MeterSet,
         scales: dict[str, int],
         locked: store.LockedCustomers,
@@ -291,7 +286,7 @@ class Ingest:
             await prepare(tx, inflow.tenant_id, meters, batch, inflow.matches.values())
         return batch
 
-    async def _charge(self, inflow: _Inflow, batch: Batch | None, call: Call) -> None:
+    async def _charge(self, inflow: Inflow, batch: Batch | None, call: Call) -> None:
         records = batch.records if batch is not None else []
         charged = [record for record in records if record.is_charged]
         answers = None
@@ -301,6 +296,28 @@ class Ingest:
             )
         for record in records:
             inflow.settle(record, outcome_of_record(record, answers))
+
+
+def _match_all(
+    arrivals: Sequence[Arrival],
+    call: Call,
+    meters: MeterSet,
+    cards: Mapping[str, RateCard],
+    scales: Mapping[str, int],
+) -> Inflow:
+    inflow = Inflow(call.tenant_id, arrivals)
+    for position, arrival in enumerate(arrivals):
+        event, field = arrival.event, arrival.field
+        card = cards.get(event.customer_id)
+        try:
+            if card is None:
+                raise CustomerUnknown(f"{field}.customer_id", event.customer_id)
+            inflow.admit(
+                position, match_event(event, field, arrival.call.now, meters, card, scales)
+            )
+        except Refusal as refusal:
+            inflow.refuse(position, refusal)
+    return inflow
 
 
 async def _record(tx: Connection, tenant_id: UUID, meters: MeterSet, batch: Batch) -> None:
@@ -362,105 +379,6 @@ async def load_outcomes(
             outcome = Outcome(event_id, EventState.PARKED, [], each.refusal, False)
             found[each.receipt_id] = (each.event, outcome)
     return found
-
-
-class _Inflow:
-    """One batch between its arrival and its answers."""
-
-    def __init__(self, tenant_id: UUID, arrivals: Sequence[Arrival]) -> None:
-        self.tenant_id = tenant_id
-        # Receipts rise with real time, whatever a test clock says: days of receipt are kept and
-        # dropped as a whole.
-        self.batch_id = batch_of(new_id(datetime.now(UTC)))
-        self.matches: dict[int, Match] = {}
-        self.unusable: dict[int, Refusal] = {}  # what the tenant may want to be parked
-        self._arrivals = arrivals
-        self._outcomes: dict[int, Outcome] = {}
-        self._first: dict[str, int] = {}
-        self._first_unusable: dict[str, int] = {}
-        self._followers: dict[int, int] = {}
-
-    def receipt(self, position: int) -> UUID:
-        return receipt_of(self.batch_id, position)
-
-    def event(self, position: int) -> Event:
-        return self._arrivals[position].event
-
-    def now(self, position: int) -> datetime:
-        return self._arrivals[position].call.now
-
-    def refuse(self, position: int, refusal: Refusal) -> None:
-        arrival = self._arrivals[position]
-        self.matches.pop(position, None)
-        self._outcomes[position] = invalid(arrival.event.event_id, refusal)
-        if may_park(refusal) and arrival.parked is None:
-            first = self._first_unusable.setdefault(arrival.event.event_id, position)
-            if first == position:
-                self.unusable[position] = refusal
-            elif self._arrivals[first].event == arrival.event:
-                self._followers[position] = first
-
-    def list_parked(self) -> list[tuple[int, UUID]]:
-        """Matched events that were parked, with the receipts they were parked under."""
-        parked = ((position, self._arrivals[position].parked) for position in self.matches)
-        return [(position, receipt) for position, receipt in parked if receipt is not None]
-
-    def drop(self, keys: set[UUID]) -> None:
-        """Leave out events that were parked and are no longer ours to take up."""
-        for position, match in list(self.matches.items()):
-            event_id = match.event.event_id
-            if event_key(event_id) in keys:
-                self.refuse(position, NotFound("parked event", event_id))
-
-    def keep(self, position: int, outcome: Outcome) -> None:
-        self._outcomes[position] = outcome
-
-    def repeat_parked(self, position: int, event: Event, outcome: Outcome) -> None:
-        """Answer what an event of that id was answered before, if this is the same."""
-        arrival = self._arrivals[position]
-        if event == arrival.event:
-            self._outcomes[position] = outcome._replace(duplicate=True)
-        else:
-            field = f"{arrival.field}.event_id"
-            self.refuse(position, EventConflict(field, arrival.event.event_id))
-
-    def admit(self, position: int, match: Match) -> None:
-        """Take a match in, unless an earlier one of this batch has the same event id."""
-        first = self._first.setdefault(match.event.event_id, position)
-        if first == position:
-            self.matches[position] = match
-        elif self._arrivals[first].event == match.event:
-            self._followers[position] = first
-        else:
-            field = f"{match.field}.event_id"
-            self.refuse(position, EventConflict(field, match.event.event_id))
-
-    def repeat(self, position: int, event: Event, outcome: Outcome) -> None:
-        """Answer what an event of that id was answered before, if this is the same."""
-        match = self.matches.pop(position)
-        if event == match.event:
-            self._outcomes[position] = outcome._replace(duplicate=True)
-        else:
-            field = f"{match.field}.event_id"
-            self.refuse(position, EventConflict(field, match.event.event_id))
-
-    def settle(self, record: Record, outcome: Outcome) -> None:
-        position = (record.receipt_id.int - self.batch_id.int) >> 8
-        self._outcomes[position] = outcome
-
-    def count_by_customer(self) -> dict[str, int]:
-        counts: dict[str, int] = {}
-        for match in self.matches.values():
-            customer_id = match.event.customer_id
-            counts[customer_id] = counts.get(customer_id, 0) + 1
-        return counts
-
-    def answer(self) -> list[Outcome]:
-        for position, first in self._followers.items():
-            outcome = self._outcomes[first]
-            duplicate = outcome.state is not EventState.INVALID
-            self._outcomes[position] = outcome._replace(duplicate=duplicate)
-        return [self._outcomes[position] for position in range(len(self._arrivals))]
 
 
 def _chargeable(record: Record) -> Chargeable:

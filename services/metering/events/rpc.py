@@ -19,8 +19,9 @@ from metering.charging.domain import batch_of
 from metering.corrections.operations import load_histories
 from metering.events import store
 from metering.events.domain.event import EventState, Outcome, invalid
+from metering.events.domain.inflow import Arrival
 from metering.events.domain.rendering import outcome_of_stored
-from metering.events.operations import Arrival, Ingest
+from metering.events.operations import Ingest
 from metering.events.wire import (
     check_batch,
     parse_event,

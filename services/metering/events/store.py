@@ -282,6 +282,32 @@ async def list_between(
     return [_stored(row) for row in rows]
 
 
+async def list_page_between(
+    tx: Connection,
+    tenant_id: UUID,
+    customer_id: str,
+    interval: Period,
+    after: tuple[datetime, UUID] | None,
+    count_max: int,
+) -> list[StoredEvent]:
+    """Accepted events of a customer in an interval, in order of event time and receipt."""
+    time, receipt = after if after else (None, None)
+    rows = await tx.fetch(
+        f"SELECT {_COLUMNS} FROM event AS e WHERE e.tenant_id = $1 AND e.customer_id = $2"
+        " AND e.event_time >= $3 AND e.event_time < $4 AND e.state = 1"
+        " AND ($5::timestamptz IS NULL OR (e.event_time, e.receipt_id) > ($5, $6::uuid))"
+        " ORDER BY e.event_time, e.receipt_id LIMIT $7",
+        tenant_id,
+        customer_id,
+        interval.start,
+        interval.end,
+        time,
+        receipt,
+        count_max,
+    )
+    return [_stored(row) for row in rows]
+
+
 async def list_page_of_customer(
     tx: Connection,
     tenant_id: UUID,

@@ -58,8 +58,11 @@ def check_batch(count: int) -> None:
         raise BatchTooLarge("events", EVENTS_PER_CALL_MAX, count)
 
 
-def parse_event(message: event_pb2.Event, field: str, now: datetime) -> Event:
-    """One event; every fault names its field under `field`, such as "events[3].name"."""
+def parse_event(
+    message: event_pb2.Event, field: str, now: datetime, *, bounded: bool = True
+) -> Event:
+    """One event; every fault names its field under `field`, such as "events[3].name". Unless
+    `bounded`, it may be of any time: a backfill's."""
     event_id, name = message.event_id, message.name
     customer_id, subject = message.customer_id, message.subject
     if not (0 < len(event_id) <= ID_MAX and event_id.isprintable()):
@@ -70,7 +73,9 @@ def parse_event(message: event_pb2.Event, field: str, now: datetime) -> Event:
         parse_text(customer_id, f"{field}.customer_id", maximum=ID_MAX)
     if subject:
         parse_text(subject, f"{field}.subject", maximum=ID_MAX)
-    event_time = _event_time(message, field, now)
+    event_time = _event_time(message, field)
+    if bounded:
+        check_time(event_time, now, f"{field}.event_time")
     authorization_id: UUID | None = None
     if message.authorization_id:
         authorization_id = parse_uuid(message.authorization_id, f"{field}.authorization_id")
@@ -93,19 +98,16 @@ def _parse_more(event: Event, message: event_pb2.Event, field: str) -> Event:
     return event._replace(node=message.node)
 
 
-def _event_time(message: event_pb2.Event, field: str, now: datetime) -> datetime:
+def _event_time(message: event_pb2.Event, field: str) -> datetime:
     stamp = message.event_time
     seconds, nanos = stamp.seconds, stamp.nanos
     if not seconds or not 0 <= nanos < 1_000_000_000 or not 0 < seconds < 2**33:
         # The slow way names what is wrong with it.
         try:
-            return_time = parse_time(message, "event_time")
+            return parse_time(message, "event_time")
         except InvalidValue as error:
             raise error.inside(field) from None
-    else:
-        return_time = _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1_000)
-    check_time(return_time, now, f"{field}.event_time")
-    return return_time
+    return _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1_000)
 
 
 def check_properties(properties: dict[str, str], field: str) -> None:

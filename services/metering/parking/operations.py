@@ -9,7 +9,8 @@ from chassis.call import Call
 from chassis.database import Database
 from kernel.errors import Refusal
 from metering.events.domain.event import EventState, Outcome, check_time, invalid
-from metering.events.operations import Arrival, Ingest
+from metering.events.domain.inflow import Arrival
+from metering.events.operations import Ingest
 from metering.meters.operations import Meters
 from metering.parking import store
 from metering.parking.domain import Parked, next_attempt

@@ -1,0 +1,1 @@
+"""Backfills: usage of the past, added or replaced in one bounded run."""
