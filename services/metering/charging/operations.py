@@ -12,6 +12,7 @@ from chassis.call import Call
 from chassis.peers import Peers
 from kernel.errors import Kind, Refusal
 from metering.charging.domain import (
+    DEBITS_PER_CALL_MAX,
     Debit,
     Held,
     HoldGrowth,
@@ -24,11 +25,15 @@ from metering.charging.domain import (
 from metering.charging.wire import (
     parse_debit_outcome,
     parse_hold_outcome,
+    parse_reversal_outcome,
     render_debit,
     render_hold_growth,
     render_hold_request,
+    render_reversal,
 )
 from tollgate.wallet.v1 import (
+    adjustment_service_pb2,
+    adjustment_service_pb2_grpc,
     ledger_service_pb2,
     ledger_service_pb2_grpc,
     wallet_service_pb2,
@@ -63,6 +68,7 @@ class Wallet:
         self._peers = peers
         self._debits = ledger_service_pb2_grpc.DebitServiceStub(channel)
         self._holds = ledger_service_pb2_grpc.HoldServiceStub(channel)
+        self._adjustments = adjustment_service_pb2_grpc.AdjustmentServiceStub(channel)
         self._assets = wallet_service_pb2_grpc.AssetServiceStub(channel)
         self._scales: dict[tuple[UUID, str], int] = {}
 
@@ -116,7 +122,18 @@ class Wallet:
     ) -> list[Posted | Refused]:
         """Give parts of posted debits back to where they came from. Raises WalletAway; repeating
         all of them by key gives the same answers."""
-        return [Refused("UNSUPPORTED", "the wallet gives nothing back", {}) for _ in reversals]
+        answers: list[Posted | Refused] = []
+        for start in range(0, len(reversals), DEBITS_PER_CALL_MAX):
+            chunk = reversals[start : start + DEBITS_PER_CALL_MAX]
+            request = adjustment_service_pb2.ReverseDebitsRequest(
+                items=[render_reversal(reversal) for reversal in chunk]
+            )
+            answer = await self._ask(self._adjustments.ReverseDebits, request, tenant_id, call)
+            answers.extend(
+                parse_reversal_outcome(outcome, reversal.scale)
+                for outcome, reversal in zip(answer.outcomes, chunk, strict=True)
+            )
+        return answers
 
     async def place_holds(
         self, tenant_id: UUID, holds: Sequence[HoldRequest], call: Call | None

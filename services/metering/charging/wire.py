@@ -5,9 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from kernel.money import format_atoms, parse_atoms
-from metering.charging.domain import Debit, Held, HoldGrowth, HoldRequest, OverUse, Posted, Refused
+from metering.charging.domain import (
+    Debit,
+    Held,
+    HoldGrowth,
+    HoldRequest,
+    OverUse,
+    Posted,
+    Refused,
+    Reversal,
+)
 from tollgate.type.v1 import amount_pb2, refusal_pb2
-from tollgate.wallet.v1 import ledger_pb2, ledger_service_pb2
+from tollgate.wallet.v1 import adjustment_service_pb2, ledger_pb2, ledger_service_pb2
 
 OVER_CAPTURES = {
     OverUse.REJECT: ledger_pb2.OVER_CAPTURE_REJECT,
@@ -48,6 +57,25 @@ def parse_debit_outcome(outcome: ledger_service_pb2.DebitOutcome, scale: int) ->
         parse_atoms(shortfall, scale, "debit.shortfall") if shortfall not in ("", "0") else 0,
         debit.available,
     )
+
+
+def render_reversal(reversal: Reversal) -> adjustment_service_pb2.DebitReversal:
+    """A reversal as the wallet takes it; the same reversal always renders the same."""
+    return adjustment_service_pb2.DebitReversal(
+        request_id=reversal.key,
+        debit_request_id=reversal.charge_id,
+        value=format_atoms(reversal.atoms, reversal.scale),
+        reason=f"correction of event {reversal.reference}",
+    )
+
+
+def parse_reversal_outcome(
+    outcome: adjustment_service_pb2.DebitReversalOutcome, scale: int
+) -> Posted | Refused:
+    """What became of a reversal."""
+    if outcome.HasField("refusal"):
+        return parse_refusal(outcome.refusal)
+    return Posted(parse_atoms(outcome.amount.value, scale, "amount.value"), 0, "")
 
 
 def parse_refusal(refusal: refusal_pb2.Refusal) -> Refused:

@@ -284,6 +284,7 @@ async def _record(tx: Connection, work: _Round, usage_counts: Mapping[str, int])
         await begin(tx, tenant_id, work.meters, deciding.runnings[place])
         await recount(tx, tenant_id, work.meters, deciding.runnings[place])
     changed = deciding.settle_recounted()
+    deciding.give_back_rest()
     lines = {draft.receipt_id: draft.stored_lines() for draft in changed if draft.match}
     if lines:
         await events.save_lines(tx, tenant_id, lines)

@@ -79,6 +79,8 @@ class Rehearsals:
                 plan = await plan_page(tx, tenant_id, backfill, page)
                 outcomes = await self._corrections.rehearse(tx, plan.corrections, call)
                 for correction, outcome in zip(plan.corrections, outcomes, strict=True):
+                    if outcome.duplicate:
+                        continue  # the new form of an event that was amended a page before
                     is_amendment = correction.kind is RevisionKind.AMENDMENT
                     refused += outcome.refusal is not None
                     amended += outcome.refusal is None and is_amendment

@@ -10,19 +10,22 @@ from chassis.wire import parse_request_id, parse_time, render_time
 from kernel.errors import InvalidValue
 from tollgate.wallet.v1 import adjustment_service_pb2 as pb
 from wallet.adjustments import store
+from wallet.adjustments.operations import DebitReversal, DebitReversals
 from wallet.adjustments.wire import (
     parse_correction,
     parse_reversal,
     parse_transfer_id,
+    read_reversals,
     render_adjustment,
     render_corrected,
     render_reversed,
+    render_reversed_debit,
 )
 from wallet.assets.operations import Scales
 from wallet.ledger.domain.items import WalletItem
-from wallet.ledger.domain.outcomes import Outcome
+from wallet.ledger.domain.outcomes import Outcome, Refused
 from wallet.ledger.operations import Ledger
-from wallet.ledger.wire import answered, find_id
+from wallet.ledger.wire import answered, check_count, find_id
 
 
 class AdjustmentService:
@@ -32,6 +35,7 @@ class AdjustmentService:
         self._ledger = ledger
         self._scales = scales
         self._database = database
+        self._debits = DebitReversals(ledger, database)
 
     async def ReverseTransfer(
         self, request: pb.ReverseTransferRequest, call: Call
@@ -40,6 +44,20 @@ class AdjustmentService:
         async with self._database.transaction(call.tenant_id) as tx:
             found = await store.find_transfer(tx, call.tenant_id, wallet_id, sequence)
         return render_reversed(await self._apply(parse_reversal(request, call, found)))
+
+    async def ReverseDebits(
+        self, request: pb.ReverseDebitsRequest, call: Call
+    ) -> pb.ReverseDebitsResponse:
+        check_count(len(request.items))
+        keys = [item.debit_request_id for item in request.items]
+        debits = await self._debits.find(call.tenant_id, keys)
+        read = read_reversals(request.items, call, debits)
+        wanted = [one for one in read if isinstance(one, DebitReversal)]
+        applied = iter(await self._debits.apply(call.tenant_id, wanted, debits))
+        outcomes = [one if isinstance(one, Refused) else next(applied) for one in read]
+        return pb.ReverseDebitsResponse(
+            outcomes=[render_reversed_debit(outcome) for outcome in outcomes]
+        )
 
     async def CorrectBalance(
         self, request: pb.CorrectBalanceRequest, call: Call

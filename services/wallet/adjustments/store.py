@@ -20,6 +20,7 @@ from wallet.ledger.domain.items import (
     VoidGrantItem,
     WalletItem,
 )
+from wallet.ledger.domain.outcomes import Posted, decode
 from wallet.ledger.domain.reading import Page, Row
 from wallet.ledger.domain.values import NEVER, OperationKind, TransferKind
 from wallet.ledger.store import FIELD, NULL, ROW
@@ -159,6 +160,38 @@ async def find_transfer(
         spending = Spending(row["spender"], path, row["meter"], row["count_time"])
     original = Original(TransferKind(row["kind"]), int(row["atoms"]), split, by_hand, spending)
     return Found(row["asset"], row["scale"], original)
+
+
+async def find_posted(tx: Connection, tenant_id: UUID, keys: Iterable[str]) -> dict[str, Posted]:
+    """What debits and captures were answered, by key; refused ones are left out."""
+    rows = await tx.fetch(
+        "SELECT request_id, outcome FROM operations"
+        " WHERE tenant_id = $1 AND request_id = ANY($2::text[])",
+        tenant_id,
+        list(keys),
+    )
+    answers = {row["request_id"]: decode(row["outcome"]) for row in rows}
+    return {key: answer for key, answer in answers.items() if isinstance(answer, Posted)}
+
+
+async def find_reversed(
+    tx: Connection, tenant_id: UUID, transfers: Iterable[tuple[str, int]]
+) -> dict[tuple[str, int], dict[str, int]]:
+    """What was given back of transfers, by the key of who did."""
+    wanted = sorted(transfers)
+    rows = await tx.fetch(
+        "SELECT r.wallet_id::text, r.sequence, r.request_id, r.atoms::text"
+        " FROM unnest($2::uuid[], $3::bigint[]) AS t (wallet_id, sequence)"
+        " JOIN reversals AS r ON r.tenant_id = $1 AND r.wallet_id = t.wallet_id"
+        " AND r.sequence = t.sequence",
+        tenant_id,
+        [UUID(wallet_id) for wallet_id, _ in wanted],
+        [sequence for _, sequence in wanted],
+    )
+    found: dict[tuple[str, int], dict[str, int]] = {}
+    for wallet_id, sequence, key, atoms in rows:
+        found.setdefault((wallet_id, sequence), {})[key] = int(atoms)
+    return found
 
 
 async def find_grant_asset(

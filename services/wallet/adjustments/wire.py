@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from chassis.call import Call
 from chassis.wire import find_time, parse_text, render_time
@@ -10,22 +10,28 @@ from kernel.errors import InvalidValue
 from kernel.money import format_atoms
 from tollgate.type.v1 import amount_pb2
 from tollgate.wallet.v1 import adjustment_service_pb2 as pb
+from wallet.adjustments.operations import DebitReversal, ReversedDebit
 from wallet.adjustments.store import Adjustment, Found
 from wallet.grants.wire import render_parts
 from wallet.ledger.domain.answers import Corrected, Reversed
 from wallet.ledger.domain.items import CorrectItem, ReverseItem
-from wallet.ledger.domain.outcomes import Outcome
+from wallet.ledger.domain.outcomes import Outcome, Posted, Refused
 from wallet.ledger.domain.values import Account
 from wallet.ledger.wire import (
+    clock_of,
     find_id,
+    fingerprint_of,
     parse_id,
     parse_item_amount,
     parse_keyed,
     parse_value,
+    render_refusal,
     unexpected,
 )
 
 APPROVER_MAX = 128
+REVERSAL_KEY_MAX = 100  # a debit of several wallets adds the number of each transfer to it
+DECIMALS_MAX = 18
 SEQUENCE_MAX = 2**63 - 1
 
 HOUSE = {
@@ -66,6 +72,47 @@ def parse_reversal(
         sequence,
         found.original if found else None,
         atoms,
+    )
+
+
+def read_reversals(
+    items: Sequence[pb.DebitReversal], call: Call, debits: Mapping[str, Posted]
+) -> list[DebitReversal | Refused]:
+    """Debits to give back; a faulty item is refused by itself."""
+    read: list[DebitReversal | Refused] = []
+    for index, item in enumerate(items):
+        field = f"items[{index}]"
+        try:
+            debit = debits.get(item.debit_request_id)
+            scale = debit.scale if debit is not None else DECIMALS_MAX
+            atoms = parse_value(item.value, scale, f"{field}.value")
+            if not atoms:
+                raise InvalidValue(f"{field}.value", "must be more than zero")
+            reason = parse_text(item.reason, f"{field}.reason")
+            key = parse_text(item.request_id, f"{field}.request_id", maximum=REVERSAL_KEY_MAX)
+        except InvalidValue as refusal:
+            read.append(Refused.by(refusal))
+            continue
+        read.append(
+            DebitReversal(
+                key,
+                item.debit_request_id,
+                atoms,
+                reason,
+                fingerprint_of(b"RD", item),
+                clock_of(call),
+                call.caller,
+            )
+        )
+    return read
+
+
+def render_reversed_debit(outcome: ReversedDebit | Refused) -> pb.DebitReversalOutcome:
+    if isinstance(outcome, Refused):
+        return pb.DebitReversalOutcome(refusal=render_refusal(outcome), replayed=outcome.replayed)
+    value = format_atoms(outcome.atoms, outcome.scale)
+    return pb.DebitReversalOutcome(
+        amount=amount_pb2.Amount(asset=outcome.asset, value=value), replayed=outcome.replayed
     )
 
 

@@ -156,6 +156,15 @@ class Deciding:
                 changed.append(draft)
         return changed
 
+    def give_back_rest(self) -> None:
+        """What one event paid too little to return, others of this transaction return: together
+        they give back whatever their usages no longer cost."""
+        for draft in self.drafts:
+            for place in draft.places:
+                running = self.runnings[place]
+                if running.left_over < 0:
+                    self._refund(draft, running, -running.difference())
+
     def _touch(self, draft: Draft, running: Running) -> bool:
         """Whether one event can be put on or taken off the usage by itself."""
         place = (draft.customer_id, running.number)
@@ -199,16 +208,26 @@ class Deciding:
         for place in places:
             running = self.runnings[place]
             difference = running.difference()
-            number = running.number
             line = next((i for i, one in enumerate(draft.lines) if one.running is running), None)
             if difference > 0 and line is not None:
                 draft.lines[line] = draft.lines[line]._replace(atoms=difference)
                 running.settle(difference, 0)
-            elif difference < 0 and number in draft.paid:
-                refund = draft.paid[number].give_back(number, -difference)
-                if refund.atoms:
-                    draft.refunds.append(refund)
-                    draft.scales[number] = (running.asset, running.scale)
-                running.settle(-refund.atoms, -refund.shortfall)
+            elif difference < 0:
+                self._refund(draft, running, -difference)
             else:
                 running.settle(0, 0)
+
+    def _refund(self, draft: Draft, running: Running, atoms: int) -> None:
+        number = running.number
+        paid = draft.paid.get(number)
+        refund = paid.give_back(number, atoms) if paid is not None else None
+        if refund is None or not refund.atoms:
+            running.settle(0, 0)
+            return
+        running.settle(-refund.atoms, -refund.shortfall)
+        draft.scales[number] = (running.asset, running.scale)
+        earlier = next((one for one in draft.refunds if one.number == number), None)
+        if earlier is not None:
+            draft.refunds.remove(earlier)
+            refund = earlier.and_more(refund)
+        draft.refunds.append(refund)

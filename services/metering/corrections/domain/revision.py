@@ -55,6 +55,18 @@ class Refund(NamedTuple):
     shortfall: int
     parts: list[tuple[str, int]]
 
+    def and_more(self, other: Refund) -> Refund:
+        """Both together, of the same usage."""
+        parts = dict(self.parts)
+        for charge_id, atoms in other.parts:
+            parts[charge_id] = parts.get(charge_id, 0) + atoms
+        return Refund(
+            self.number,
+            self.atoms + other.atoms,
+            self.shortfall + other.shortfall,
+            list(parts.items()),
+        )
+
 
 class Revision(NamedTuple):
     """A correction as it is kept."""
