@@ -16,7 +16,7 @@ from metering.events.domain.event import Event, event_key
 
 _FED = (
     "f.position, f.event_id, f.customer_id, f.name, f.subject, f.event_time, f.properties,"
-    " f.state, f.refusal"
+    " f.node, f.state, f.refusal"
 )
 
 
@@ -103,10 +103,11 @@ async def feed(tx: Connection, tenant_id: UUID, backfill_id: UUID, events: Seque
     """Add events that were not fed before."""
     await tx.execute(
         "INSERT INTO backfill_event (tenant_id, backfill_id, event_key, event_id, customer_id,"
-        " name, subject, event_time, properties, state)"
-        " SELECT $1, $2, n.k, n.e, n.c, n.n, n.s, n.t, n.p, 1"
+        " name, subject, event_time, properties, node, state)"
+        " SELECT $1, $2, n.k, n.e, n.c, n.n, n.s, n.t, n.p, n.d, 1"
         " FROM unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[],"
-        " $8::timestamptz[], $9::jsonb[]) WITH ORDINALITY AS n (k, e, c, n, s, t, p, place)"
+        " $8::timestamptz[], $9::jsonb[], $10::text[])"
+        " WITH ORDINALITY AS n (k, e, c, n, s, t, p, d, place)"
         " ORDER BY n.place ON CONFLICT (tenant_id, backfill_id, event_key) DO NOTHING",
         tenant_id,
         backfill_id,
@@ -117,6 +118,7 @@ async def feed(tx: Connection, tenant_id: UUID, backfill_id: UUID, events: Seque
         [event.subject for event in events],
         [event.event_time for event in events],
         [json.dumps(event.properties, ensure_ascii=False) for event in events],
+        [event.node for event in events],
     )
 
 
@@ -188,6 +190,7 @@ def _fed(row: Row) -> Fed:
         row["event_time"],
         json.loads(row["properties"]),
         None,
+        row["node"],
     )
     return Fed(
         row["position"],

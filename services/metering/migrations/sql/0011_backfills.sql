@@ -31,6 +31,7 @@ CREATE TABLE metering.backfill_event (
     subject text NOT NULL,
     event_time timestamptz NOT NULL,
     properties jsonb NOT NULL,
+    node text NOT NULL,
     -- 1 waiting, 2 being added, 3 added, 4 amended, 5 unchanged, 6 refused.
     state smallint NOT NULL CONSTRAINT backfill_event_state_is_known CHECK (state BETWEEN 1 AND 6),
     refusal jsonb,
