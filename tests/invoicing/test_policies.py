@@ -21,7 +21,8 @@ from invoicing.taxes.domain.assessment import TaxTable
 from kernel.money import Amount, Asset
 from tests.invoicing.company import Company
 from tests.invoicing.support import Books, at, fixed, usage
-from tollgate.invoicing.v1 import coupon_pb2, customer_pb2, invoice_pb2
+from tollgate.invoicing.v1 import coupon_pb2, credit_note_pb2, customer_pb2, invoice_pb2
+from tollgate.metering.v1 import correction_pb2, correction_pb2_grpc
 from tollgate.type.v1 import price_pb2
 
 claims = settings(derandomize=True, deadline=None, database=None, max_examples=150)
@@ -247,3 +248,64 @@ def test_parts_of_an_invoice_are_never_more_than_it(total: int, data: st.DataObj
         assert parts.atoms + invoice.amount_written_off == total
         assert invoice.amount_due.atoms >= 0
         assert invoice.amount_offset.atoms <= invoice.amount_credited.atoms
+
+
+# --- usage that came late -------------------------------------------------------------------------
+
+
+async def _billed_late(company: Company, policy: Any, late: str) -> list[Any]:
+    """January billed with ten units at 0.5, usage of it that comes after or, without, is taken
+    back, and February's close."""
+    await company.seller(late_usage=policy, tax_id="")
+    await company.meter()
+    await company.tax("GB", "0.2")
+    await company.customer()
+    await company.publish(usage(UNIT, meter="tokens"))
+    await company.subscribe()
+    await company.use(at(2025, 1, 1), tokens="6")
+    wrong = await company.use(at(2025, 1, 1), tokens="4")
+    await company.advance(at(2025, 2, 1))
+    await company.bill(collected=False)
+    if late:
+        await company.use(at(2025, 1, 31), tokens=late)
+    else:
+        corrections = correction_pb2_grpc.CorrectionServiceStub(
+            await company.services.channel("metering")
+        )
+        deprecation = correction_pb2.Deprecation(
+            request_id=uuid4().hex, event_id=wrong.event_id, reason="sent by mistake"
+        )
+        await company.call(
+            corrections.DeprecateEvents, correction_pb2.DeprecateEventsRequest(items=[deprecation])
+        )
+    await company.use(at(2025, 2, 1), tokens="2")
+    await company.advance(at(2025, 3, 1))
+    for _ in range(2):
+        await company.bill(collected=False)
+    return sorted(await company.list_invoices(), key=lambda one: one.number)
+
+
+async def _notes(company: Company) -> list[Any]:
+    answer = await company.call(
+        company.notes.ListCreditNotes, credit_note_pb2.ListCreditNotesRequest()
+    )
+    return list(answer.credit_notes)
+
+
+async def test_usage_that_became_less_is_credited_where_it_was_asked_for(company: Company) -> None:
+    january, february = await _billed_late(company, invoice_pb2.LATE_USAGE_CREDIT_NOTE, "")
+    (note,) = await _notes(company)
+    assert (note.invoice_id, note.subtotal, note.total) == (january.invoice_id, "2", "2.4")
+    assert note.reason == credit_note_pb2.CREDIT_REASON_BILLING_ERROR
+    assert (january.total, january.amount_credited, february.total) == ("6", "2.4", "1.2")
+
+
+async def test_usage_that_became_more_is_on_the_next_invoice(company: Company) -> None:
+    _, february = await _billed_late(company, invoice_pb2.LATE_USAGE_CREDIT_NOTE, "4")
+    assert await _notes(company) == []
+    assert february.subtotal == "3"
+
+
+async def test_late_usage_may_be_recorded_and_no_more(company: Company) -> None:
+    _, february = await _billed_late(company, invoice_pb2.LATE_USAGE_RECORD_ONLY, "4")
+    assert february.subtotal == "1"

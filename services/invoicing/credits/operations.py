@@ -9,6 +9,7 @@ from uuid import UUID
 from chassis.database import Connection
 from invoicing.credits import store
 from invoicing.credits.domain import (
+    CREDITABLE,
     CreditDraft,
     Credited,
     CreditNote,
@@ -19,12 +20,13 @@ from invoicing.credits.domain import (
 )
 from invoicing.customers.operations import lock_customer
 from invoicing.invoices.domain.charge import SourceKind
-from invoicing.invoices.domain.document import Invoice, InvoiceState
+from invoicing.invoices.domain.document import Invoice, InvoiceState, LateCredit
 from invoicing.invoices.domain.settlement import at_rest, offset
 from invoicing.invoices.operations import tell
 from invoicing.invoices.store import (
     StoredInvoice,
     find_invoice,
+    find_invoice_by_number,
     list_sources,
     lock_invoice,
     save_collection,
@@ -38,6 +40,8 @@ from invoicing.sellers.store import find_seller
 from kernel.errors import NotFound
 from kernel.ids import new_id
 from kernel.money import Amount, Asset
+
+LATE_MEMO = "usage was corrected after it was billed"
 
 # What is asked for arrives as text, which only the invoice's currency gives a scale.
 Asked = Callable[[Asset], Mapping[int, int]]
@@ -116,6 +120,40 @@ async def create_note(
             ),
         )
     return note
+
+
+async def credit_late(
+    tx: Connection, tenant_id: UUID, late: LateCredit, now: datetime
+) -> CreditNote | None:
+    """Credit what a billed period costs less, on the document that asked for it and as far as that
+    has it; None where nothing is left of it, or it takes no credit note any more."""
+    found = await find_invoice_by_number(tx, tenant_id, late.number)
+    if found is None or found.invoice.state not in CREDITABLE:
+        return None
+    invoice = found.invoice
+    taken = await store.sum_lines(tx, tenant_id, invoice.invoice_id)
+    asked: dict[int, int] = {}
+    rest = late.atoms
+    for position, line in enumerate(invoice.draft.lines):
+        whose = (line.subscription_item_id, line.service.start if line.service else None)
+        if whose != (late.source.subscription_item_id, late.source.service_start):
+            continue
+        atoms = min(rest, line.net.atoms - taken.get(position, 0))
+        if atoms > 0:
+            asked[position] = atoms
+            rest -= atoms
+    if not asked:
+        return None
+    return await create_note(
+        tx,
+        tenant_id,
+        invoice.invoice_id,
+        lambda _: asked,
+        lambda _: (),
+        CreditReason.BILLING_ERROR,
+        LATE_MEMO,
+        now,
+    )
 
 
 async def get_note(tx: Connection, tenant_id: UUID, credit_note_id: UUID) -> CreditNote:

@@ -236,7 +236,9 @@ def list_due(basis: Basis, as_of: datetime) -> list[Charge]:
 def list_charges(basis: Basis, as_of: datetime, now: datetime) -> list[Charge]:
     """What a document asks for: what usage changed that came late by now, then what is due by an
     instant."""
-    late = late_charges(basis.subscriptions, basis.billed, now)
+    late: list[Charge] = []
+    if basis.taxes.seller.late_usage != "RECORD_ONLY":
+        late = late_charges(basis.subscriptions, basis.billed, now)
     return [*late, *list_due(basis, as_of)]
 
 
@@ -277,6 +279,7 @@ def make_draft(
         basis.taxes,
         basis.coupons,
         at_zero=basis.taxes.seller.issue_zero_invoices,
+        crediting=basis.taxes.seller.late_usage == "CREDIT_NOTE",
     )
 
 

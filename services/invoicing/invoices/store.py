@@ -274,6 +274,18 @@ async def find_invoice(tx: Connection, tenant_id: UUID, invoice_id: UUID) -> Sto
     return found[0] if found else None
 
 
+async def find_invoice_by_number(
+    tx: Connection, tenant_id: UUID, number: str
+) -> StoredInvoice | None:
+    rows = await tx.fetch(
+        f"SELECT {_COLUMNS} FROM invoice AS v WHERE v.tenant_id = $1 AND v.number = $2",
+        tenant_id,
+        number,
+    )
+    found = await _with_parts(tx, tenant_id, rows)
+    return found[0] if found else None
+
+
 async def lock_invoice(tx: Connection, tenant_id: UUID, invoice_id: UUID) -> StoredInvoice | None:
     """The invoice, held until the transaction ends."""
     rows = await tx.fetch(

@@ -10,6 +10,7 @@ from uuid import UUID
 import structlog
 
 from chassis.database import Connection, Database, DatabaseUnavailable
+from invoicing.credits.operations import credit_late
 from invoicing.invoices.domain.charge import Charge
 from invoicing.invoices.domain.document import Draft
 from invoicing.invoices.operations import (
@@ -88,6 +89,8 @@ async def bill_customers(
     try:
         async with database.transaction(tenant_id) as tx:
             await finalize(tx, tenant_id, work, run.as_of, run.issue_time, run.run_id)
+            for late in (one for _, draft in work for one in draft.credits):
+                await credit_late(tx, tenant_id, late, run.issue_time)
             await store.finish_turns(tx, tenant_id, run.run_id, done)
             for turn, fault in postponed:
                 await store.postpone_turn(tx, tenant_id, turn, fault, retry_pause(turn.attempts))

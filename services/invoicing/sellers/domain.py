@@ -31,6 +31,7 @@ class Seller:
     contact_name: str = ""
     phone: str = ""
     issue_zero_invoices: bool = False
+    late_usage: str = "NEXT_INVOICE"  # or CREDIT_NOTE, RECORD_ONLY (MTR-9)
     iban: str = ""
     bic: str = ""
 

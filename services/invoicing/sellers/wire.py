@@ -23,6 +23,11 @@ from tollgate.invoicing.v1 import tax_pb2
 
 NUMBER_PREFIX_MAX = 16
 NET_TERMS_DAYS_MAX = 365
+LATE_USAGES = {
+    pb.LATE_USAGE_NEXT_INVOICE: "NEXT_INVOICE",
+    pb.LATE_USAGE_CREDIT_NOTE: "CREDIT_NOTE",
+    pb.LATE_USAGE_RECORD_ONLY: "RECORD_ONLY",
+}
 PHONE_MAX = 50
 BANK_ID_MAX = 50
 LOGO_BYTES_MAX = 100 * 1024  # set into every document
@@ -93,6 +98,7 @@ def parse_seller(message: pb.Seller, logo: Logo | None = None) -> Seller:
         contact_name=parse_text(message.contact_name, "seller.contact_name", minimum=0),
         phone=parse_text(message.phone, "seller.phone", minimum=0, maximum=PHONE_MAX),
         issue_zero_invoices=message.issue_zero_invoices,
+        late_usage=LATE_USAGES.get(message.late_usage, "NEXT_INVOICE"),
         iban=_parse_bank_id(message.iban, "seller.iban", iban),
         bic=_parse_bank_id(message.bic, "seller.bic", bic),
     )
@@ -125,6 +131,7 @@ def render_seller(seller: Seller) -> pb.Seller:
         contact_name=seller.contact_name,
         phone=seller.phone,
         issue_zero_invoices=seller.issue_zero_invoices,
+        late_usage=pb.LateUsage.Value(f"LATE_USAGE_{seller.late_usage}"),
         iban=seller.iban,
         bic=seller.bic,
     )

@@ -191,7 +191,9 @@ def _printed_line(line: Line, zone: str, texts: Texts) -> dict[str, Any]:
     inline = not single and not _goes_to_appendix(line)
     return {
         "description": texts.line_name(line.description),
-        "service": printed_period(line.service, zone, texts),
+        "service": " · ".join(
+            part for part in (line.customer_id, printed_period(line.service, zone, texts)) if part
+        ),
         "quantity": "" if line.kind is LineKind.MINIMUM else texts.number(shortened(line.quantity)),
         "unit_price": _quoted(single, texts) if single else "",
         "cost": texts.amount(line.cost),

@@ -60,6 +60,15 @@ STATE_CHANGES: Mapping[InvoiceState, frozenset[InvoiceState]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class LateCredit:
+    """What a billed period costs less than was asked for it, in minor units, and where it was."""
+
+    number: str
+    source: SourceKey
+    atoms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """A document that is not issued: everything but number, dates and the customer's balance."""
 
@@ -74,6 +83,7 @@ class Draft:
     # What is billed by it, with the minor units asked for each; also of charges without a line.
     sources: tuple[BilledSource, ...] = ()
     at_zero: bool = False  # it is issued though nothing is due or used
+    credits: tuple[LateCredit, ...] = ()  # what is credited on earlier documents instead
 
     @property
     def tax_included(self) -> Amount:
@@ -113,16 +123,19 @@ def draft_of(
     coupons: Sequence[HeldCoupon] = (),
     *,
     at_zero: bool = False,
+    crediting: bool = False,
 ) -> Draft:
     """The document that charges make. Pure: the same inputs give the same document.
 
-    Where it says nothing it lists what there could have been `at_zero`.
+    Where it says nothing it lists what there could have been `at_zero`. With `crediting`, what
+    late usage made less is credited where it was asked for, and no line here.
     """
     money = currency(customer.currency)
     offs, discounts = discount_charges(charges, consumptions, coupons, money)
     lines: list[Line] = []
     of: list[Charge] = []  # the charge of each line
     empty: list[Line] = []
+    credits: list[LateCredit] = []
     gross: dict[SourceKey, int] = {}
     for charge in charges:
         deducted = _deducted(charge, billed)
@@ -135,6 +148,9 @@ def draft_of(
             asked_before = asked_so_far(charge.item, charge.full.start, billed).asked
             if asked_before:
                 made = [*made, already_asked(charge, money, asked_before)]
+        if crediting and charge.late is not None and charge.late.number and gross[charge.key] < 0:
+            credits.append(LateCredit(charge.late.number, charge.key, -gross[charge.key]))
+            made = []
         made = [replace(line, customer_id=other) for line in made]
         empty += [line for line in made if line.is_empty and charge.late is None]
         shown = [line for line in made if not line.is_empty]
@@ -164,7 +180,13 @@ def draft_of(
     progressive = any(charge.progress is not None for charge in charges)
     kind = InvoiceKind.PROGRESSIVE if progressive else InvoiceKind.SUBSCRIPTION
     document = compose(kind, customer, lines, taxing, (*discounts, *taken))
-    return replace(document, period=_period(charges), sources=tuple(sources), at_zero=at_zero)
+    return replace(
+        document,
+        period=_period(charges),
+        sources=tuple(sources),
+        at_zero=at_zero,
+        credits=tuple(credits),
+    )
 
 
 def _ordinal(charge: Charge) -> int:
