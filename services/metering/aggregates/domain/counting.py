@@ -83,9 +83,9 @@ class Counter:
         """How much more the part would come to. A key that was not looked up counts as new."""
         tally = self.parts.get(part, NOTHING).copy()
         tally.add(self.rule.aggregation, reading.value, reading.moment)
-        if reading.key is not None and (part, reading.key) not in self.carried:
-            known = self.sightings.get((part, reading.key), NEVER_SEEN)
-            tally.total += int(reading.is_added) - int(known.is_active)
+        if reading.key is not None:
+            _, change = self._look((part, reading.key), reading)
+            tally.total += change
         return self._value(part, tally) - self._value(part)
 
     def restart(self) -> None:
@@ -131,12 +131,16 @@ class Counter:
 
     def _sight(self, place: PartKey, reading: Reading) -> int:
         """Note a key; answers whether one more or one less is in."""
+        self.sightings[place], change = self._look(place, reading)
+        self.changed.add(place)
+        return change
+
+    def _look(self, place: PartKey, reading: Reading) -> tuple[Sighting, int]:
+        """A key after one event more, and whether one more or one less is in then."""
         earlier = self.sightings.get(place, NEVER_SEEN)
         was = earlier.is_active if earlier.event_count else place in self.carried
         later = seen(earlier, reading.is_added, reading.moment)
-        self.sightings[place] = later
-        self.changed.add(place)
-        return int(later.is_active) - int(was)
+        return later, int(later.is_active) - int(was)
 
 
 def is_unique(rule: Rule) -> bool:
