@@ -311,3 +311,71 @@ def test_quantities_are_exact() -> None:
     }
     with pytest.raises(ValueError, match="not a quantity"):
         make_event("call", "acme", {"a": Decimal("NaN")})
+
+
+async def test_use_is_captured_in_parts_and_what_is_left_is_given_back(site: Site) -> None:
+    estimate = make_estimate("call", {"tokens": 40})
+    async with site.tollgate.authorized(customer_id="acme", estimate=estimate) as usage:
+        before = await site.world.balances("acme")
+        part = await usage.capture({"tokens": 4})
+        assert isinstance(part, event_pb2.EventOutcome)
+        assert part.state == ACCEPTED
+        assert await site.world.balances("acme") == before, "the rest stays set aside"
+        assert await state_of(site, usage.authorization) == "OPEN"
+    assert await state_of(site, usage.authorization) == "VOIDED"
+
+
+async def test_an_authorization_is_extended_and_increased_from_the_block(site: Site) -> None:
+    async with site.tollgate.authorized(
+        customer_id="acme", estimate=make_estimate("call", {"tokens": 5})
+    ) as usage:
+        assert usage.authorization is not None
+        ends = usage.authorization.expire_time.seconds
+        await usage.extend(timedelta(hours=2))
+        assert usage.authorization.expire_time.seconds > ends + 3_600
+        assert usage.granted == {"tokens": "5"}
+        assert [hold.amount.value for hold in usage.authorization.holds] == ["1"]
+        await usage.increase(make_estimate("call", {"tokens": 7}))
+        await usage.increase(make_amount("3", "token"))
+        assert [hold.amount.value for hold in usage.authorization.holds] == ["5"]
+        assert not usage.final_grant
+        with pytest.raises(Denied) as denial:
+            await usage.increase(make_amount("2000000", "token"))
+        assert [r.reason for r in denial.value.reasons] == ["INSUFFICIENT_FUNDS"]
+        assert denial.value.remedies[0].amount.asset == "token"
+        usage.report({"tokens": 12})
+    assert usage.outcome is not None
+    assert usage.outcome.state == ACCEPTED
+
+
+async def test_who_raises_is_told_the_failure_and_who_allows_reports_later(
+    site: Site, journal: Path
+) -> None:
+    with pytest.raises(ValueError, match="needs a producer"):
+        site.tollgate.authorized(customer_id="acme", estimate=CALL, when_away=WhenAway.ALLOW)
+    async with producing(site, journal) as producer:
+        await site.metering.stop()
+        with pytest.raises(TollgateError):
+            async with site.tollgate.authorized(
+                customer_id="acme", estimate=CALL, when_away=WhenAway.RAISE, gate_seconds=0.5
+            ):
+                raise AssertionError("unreachable")
+        async with site.tollgate.authorized(
+            customer_id="acme",
+            estimate=CALL,
+            when_away=WhenAway.ALLOW,
+            producer=producer,
+            gate_seconds=0.5,
+        ) as usage:
+            assert usage.allowed_while_away
+            assert (usage.granted, usage.final_grant) == ({}, False)
+            await usage.extend(timedelta(hours=1))
+            await usage.increase(CALL)
+            await usage.capture({"tokens": 2})
+            usage.report({"tokens": 3})
+        assert producer.unsettled == 2
+        await site.metering.start()
+        await producer.flush()
+    assert usage.delivery is not None
+    event = await stored(site, usage.delivery.event_id)
+    assert event.properties[LATE_PROPERTY] == "gate_away"

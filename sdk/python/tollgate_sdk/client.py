@@ -178,6 +178,9 @@ class Tollgate:
         feature: str = "",
         time_to_live: timedelta | None = None,
         over_use: gate_pb2.OverUse.ValueType = gate_pb2.OVER_USE_UNSPECIFIED,
+        node: str = "",
+        partial_allowed: bool = False,
+        quantity_property: str = "",
         when_away: WhenAway = WhenAway.DENY,
         report_when_raised: bool = False,
         producer: Producer | None = None,
@@ -188,7 +191,17 @@ class Tollgate:
         Exactly one of `estimate` and `maximum`; with `maximum`, `name` is the reported event's.
         """
         request = UsageRequest(
-            customer_id, estimate, maximum, name, subject, feature, time_to_live, over_use
+            customer_id,
+            estimate,
+            maximum,
+            name,
+            subject,
+            feature,
+            time_to_live,
+            over_use,
+            node,
+            partial_allowed,
+            quantity_property,
         )
         return Authorized(
             self,

@@ -10,7 +10,7 @@ from typing import cast
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
-from tollgate.metering.v1 import event_pb2
+from tollgate.metering.v1 import event_pb2, gate_pb2
 from tollgate.type.v1 import refusal_pb2
 
 # Nothing is known to have been done, or it was and the key will find it: safe to send again.
@@ -68,13 +68,20 @@ class Reason:
 
 
 class Denied(Exception):
-    """The gate said no: `reasons` holds every reason, for example INSUFFICIENT_FUNDS."""
+    """The gate said no: `reasons` holds every reason, for example INSUFFICIENT_FUNDS, and
+    `remedies` what would make it pass."""
 
-    def __init__(self, customer_id: str, reasons: Sequence[Reason]) -> None:
+    def __init__(
+        self,
+        customer_id: str,
+        reasons: Sequence[Reason],
+        remedies: Sequence[gate_pb2.Remedy] = (),
+    ) -> None:
         said = "; ".join(f"{each.reason}: {each.message}" for each in reasons)
         super().__init__(f"usage of customer {customer_id!r} is denied: {said}")
         self.customer_id = customer_id
         self.reasons = tuple(reasons)
+        self.remedies = tuple(remedies)
 
     @property
     def facts(self) -> dict[str, str]:
@@ -83,6 +90,11 @@ class Denied(Exception):
         for each in reversed(self.reasons):
             merged |= each.facts
         return merged
+
+
+def denied(customer_id: str, denial: gate_pb2.Denial) -> Denied:
+    """The gate's no as an exception."""
+    return Denied(customer_id, [Reason.of(each) for each in denial.reasons], denial.remedies)
 
 
 class GateAway(Denied):

@@ -45,6 +45,7 @@ def make_event(
     event_time: datetime | None = None,
     event_id: str = "",
     authorization_id: str = "",
+    node: str = "",
 ) -> event_pb2.Event:
     """An event. Quantities are int, Decimal or decimal strings; a float raises TypeError.
 
@@ -58,6 +59,7 @@ def make_event(
         subject=subject,
         properties=render_properties(properties or {}),
         authorization_id=authorization_id,
+        node=node,
     )
     if event_time is not None:
         event.event_time.CopyFrom(_render_time(event_time))
@@ -95,6 +97,7 @@ def late_form(event: event_pb2.Event, why: str) -> event_pb2.Event:
     late = event_pb2.Event()
     late.CopyFrom(event)
     late.authorization_id = ""
+    late.authorization_continues = False
     late.properties[LATE_PROPERTY] = why
     return late
 

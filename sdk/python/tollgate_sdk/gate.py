@@ -6,38 +6,27 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from decimal import Decimal
 from types import TracebackType
 from typing import ClassVar
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
 
 from tollgate.metering.v1 import event_pb2, gate_pb2
-from tollgate.type.v1 import amount_pb2
-from tollgate_sdk.backlog import Delivery
 from tollgate_sdk.calls import Calls
 from tollgate_sdk.errors import (
-    Denied,
     GateAway,
     NotReported,
     ProducerError,
     Reason,
     TollgateError,
-)
-from tollgate_sdk.events import (
-    GATE_AWAY,
-    PROPERTIES_MAX,
-    Properties,
-    late_form,
-    make_event,
-    new_event_id,
-    render_properties,
+    denied,
 )
 from tollgate_sdk.outstanding import Outstanding
 from tollgate_sdk.producer import Producer
 from tollgate_sdk.reporting import report_directly
+from tollgate_sdk.usage import Usage as Usage
+from tollgate_sdk.usage import UsageRequest as UsageRequest
 
 GATE_SECONDS = 2.0  # longer than a healthy gate ever takes, short enough for a caller to wait
 VOID_SECONDS = 5.0  # what is not given back by then ends with the authorization's time
@@ -60,13 +49,23 @@ log = logging.getLogger("tollgate_sdk.gate")
 
 @dataclass(frozen=True, slots=True)
 class WhenAway:
-    """The caller's choice for a gate that does not answer: `DENY`, or `ALLOW_UP_TO(…)`."""
+    """The caller's choice for a gate that does not answer.
+
+    `DENY` raises GateAway, which is a Denied; `RAISE` raises the TollgateError as it came, for
+    callers that tell a no from no answer; `ALLOW` lets usage run, and `ALLOW_UP_TO(…)` does so
+    within a limit. What was allowed is reported later, so both need a producer; with a folder it
+    is on disk until it is.
+    """
 
     limit: Decimal | None = None
     asset: str = ""
     each: Decimal | None = None
+    allows: bool = False
+    raises: bool = False
 
     DENY: ClassVar[WhenAway]
+    RAISE: ClassVar[WhenAway]
+    ALLOW: ClassVar[WhenAway]
 
     @classmethod
     def ALLOW_UP_TO(
@@ -78,106 +77,13 @@ class WhenAway:
         `maximum` that was asked for, which must be in the same asset. The sums are those of this
         client and start at zero with it. Needs a producer: what was allowed is reported later.
         """
-        return cls(Decimal(limit), asset, Decimal(each) if each is not None else None)
+        value = Decimal(each) if each is not None else None
+        return cls(Decimal(limit), asset, value, allows=True)
 
 
 WhenAway.DENY = WhenAway()
-
-
-@dataclass(frozen=True, slots=True)
-class UsageRequest:
-    """Who wants to use what. Exactly one of `estimate` and `maximum` is given."""
-
-    customer_id: str
-    estimate: gate_pb2.UsageEstimate | None = None
-    maximum: amount_pb2.Amount | None = None
-    name: str = ""
-    subject: str = ""
-    feature: str = ""
-    time_to_live: timedelta | None = None
-    over_use: gate_pb2.OverUse.ValueType = gate_pb2.OVER_USE_UNSPECIFIED
-
-    def __post_init__(self) -> None:
-        if (self.estimate is None) == (self.maximum is None):
-            raise ValueError("exactly one of estimate and maximum must be given")
-        if self.maximum is not None and not self.name:
-            raise ValueError("with maximum, name must say how the reported event is called")
-
-    @property
-    def event_name(self) -> str:
-        """How the event is called that reports the usage."""
-        return self.name or (self.estimate.name if self.estimate is not None else "")
-
-    def message(self) -> gate_pb2.AuthorizeUsageRequest:
-        """The request under a key of its own, so that repeating it holds funds once."""
-        request = gate_pb2.AuthorizeUsageRequest(
-            request_id=new_event_id(),
-            customer_id=self.customer_id,
-            subject=self.subject,
-            feature=self.feature,
-            estimate=self.estimate,
-            maximum=self.maximum,
-            over_use=self.over_use,
-        )
-        if self.time_to_live is not None:
-            lasting = Duration()
-            lasting.FromTimedelta(self.time_to_live)
-            request.time_to_live.CopyFrom(lasting)
-        return request
-
-
-class Usage:
-    """Usage that may run. Call `report` with what was really used; without, nothing is charged."""
-
-    def __init__(self, request: UsageRequest, authorization: gate_pb2.Authorization | None) -> None:
-        self.authorization = authorization
-        """What was set aside; None where it was allowed while the gate was away."""
-        self.delivery: Delivery | None = None
-        """After the block, where a producer reports: await it for the outcome."""
-        self.outcome: event_pb2.EventOutcome | None = None
-        """After the block, where it was reported directly."""
-        self._request = request
-        self._event: event_pb2.Event | None = None
-
-    @property
-    def allowed_while_away(self) -> bool:
-        """Whether nobody was asked; the report is marked with `tollgate_late` = `gate_away`."""
-        return self.authorization is None
-
-    @property
-    def event(self) -> event_pb2.Event | None:
-        """What will be reported at the end of the block."""
-        return self._event
-
-    def report(
-        self,
-        properties: Properties | None = None,
-        *,
-        event_time: datetime | None = None,
-        event_id: str = "",
-    ) -> None:
-        """Say what was used: int, Decimal or decimal strings, at most 49 properties.
-
-        It is sent when the block ends; of several reports the last one stands.
-        """
-        rendered = render_properties(properties or {})
-        if len(rendered) > PROPERTIES_MAX:
-            raise ValueError(f"{len(rendered)} properties; takes at most {PROPERTIES_MAX}")
-        authorization = self.authorization
-        event = make_event(
-            self._request.event_name,
-            self._request.customer_id,
-            rendered,
-            subject=self._request.subject,
-            event_time=event_time,
-            event_id=event_id,
-            authorization_id=authorization.authorization_id if authorization else "",
-        )
-        self._event = event if authorization else late_form(event, GATE_AWAY)
-
-    def withdraw(self) -> None:
-        """Take the report back: nothing was used after all."""
-        self._event = None
+WhenAway.RAISE = WhenAway(raises=True)
+WhenAway.ALLOW = WhenAway(allows=True)
 
 
 class Authorized:
@@ -224,19 +130,22 @@ class Authorized:
                     retry_seconds=self._gate_seconds,
                 )
         except TimeoutError:
-            self._pass_unasked("DEADLINE_EXCEEDED")
+            late = grpc.StatusCode.DEADLINE_EXCEEDED
+            self._pass_unasked(TollgateError(late, "", "the gate did not answer in time", {}))
         except TollgateError as error:
             if error.code not in AWAY:
                 raise
-            self._pass_unasked(error.code.name)
+            self._pass_unasked(error)
         else:
             if answer.WhichOneof("answer") != "allowed":
-                reasons = [Reason.of(each) for each in answer.denied.reasons]
-                raise Denied(self._request.customer_id, reasons)
-            self._usage = Usage(self._request, answer.allowed)
+                raise denied(self._request.customer_id, answer.denied)
+            self._usage = self._use(answer.allowed)
             return self._usage
-        self._usage = Usage(self._request, None)
+        self._usage = self._use(None)
         return self._usage
+
+    def _use(self, authorization: gate_pb2.Authorization | None) -> Usage:
+        return Usage(self._request, authorization, self._calls, self._producer)
 
     async def __aexit__(
         self,
@@ -252,9 +161,16 @@ class Authorized:
         self._ending = asyncio.ensure_future(ending)
         await asyncio.shield(self._ending)
 
-    def _pass_unasked(self, code: str) -> None:
+    def _pass_unasked(self, error: TollgateError) -> None:
         """Return where the caller's choice lets usage pass that nobody authorized."""
-        choice, customer_id = self._when_away, self._request.customer_id
+        choice, customer_id, code = self._when_away, self._request.customer_id, error.code.name
+        if choice.raises:
+            raise error
+        if choice.allows and choice.limit is None:
+            log.warning(
+                "the gate is away (%s): usage of customer %s runs unauthorized", code, customer_id
+            )
+            return
         facts = {"code": code}
         if choice.limit is not None:
             if self._outstanding.take(customer_id, choice.asset, self._worth, choice.limit):
@@ -303,7 +219,7 @@ class Authorized:
 
     def _forget(self, usage: Usage) -> Callable[[], None]:
         """What takes this use off the outstanding sum, where it is in it."""
-        if usage.authorization is not None:
+        if usage.authorization is not None or self._when_away.limit is None:
             return lambda: None
         customer_id, asset = self._request.customer_id, self._when_away.asset
         return lambda: self._outstanding.give_back(customer_id, asset, self._worth)
@@ -311,10 +227,10 @@ class Authorized:
 
 def _worth(request: UsageRequest, choice: WhenAway, producer: Producer | None) -> Decimal:
     """What one use counts while the gate is away. Mistakes are told now, not when it is away."""
+    if choice.allows and producer is None:
+        raise ValueError("to allow needs a producer: what was allowed is reported later")
     if choice.limit is None:
         return Decimal(0)
-    if producer is None:
-        raise ValueError("ALLOW_UP_TO needs a producer: what was allowed is reported later")
     if choice.each is not None:
         return choice.each
     if request.maximum is None or request.maximum.asset != choice.asset:

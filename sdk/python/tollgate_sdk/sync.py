@@ -7,7 +7,7 @@ when the interpreter exits; after a fork, connect anew in the child.
 from __future__ import annotations
 
 import atexit
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,9 +16,10 @@ import grpc
 
 from tollgate.metering.v1 import event_pb2, gate_pb2
 from tollgate.type.v1 import amount_pb2
-from tollgate_sdk import backlog, client, gate, producer
+from tollgate_sdk import backlog, client, gate, producer, usage
 from tollgate_sdk.client import CALL_SECONDS, RETRY_SECONDS, Endpoints
-from tollgate_sdk.gate import GATE_SECONDS, Usage, WhenAway
+from tollgate_sdk.events import Properties
+from tollgate_sdk.gate import GATE_SECONDS, WhenAway
 from tollgate_sdk.looping import LoopClosed, LoopThread
 from tollgate_sdk.producer import DRAIN_SECONDS, Limits, OnOutcome, WhenFull
 
@@ -135,6 +136,9 @@ class Tollgate:
         feature: str = "",
         time_to_live: timedelta | None = None,
         over_use: gate_pb2.OverUse.ValueType = gate_pb2.OVER_USE_UNSPECIFIED,
+        node: str = "",
+        partial_allowed: bool = False,
+        quantity_property: str = "",
         when_away: WhenAway = WhenAway.DENY,
         report_when_raised: bool = False,
         producer: Producer | None = None,
@@ -154,6 +158,9 @@ class Tollgate:
             feature=feature,
             time_to_live=time_to_live,
             over_use=over_use,
+            node=node,
+            partial_allowed=partial_allowed,
+            quantity_property=quantity_property,
             when_away=when_away,
             report_when_raised=report_when_raised,
             producer=producer.asynchronous if producer is not None else None,
@@ -239,7 +246,7 @@ class Authorized:
         self._loop = loop
 
     def __enter__(self) -> Usage:
-        return self._loop.run(self._asynchronous.__aenter__())
+        return Usage(self._loop, self._loop.run(self._asynchronous.__aenter__()))
 
     def __exit__(
         self,
@@ -248,3 +255,91 @@ class Authorized:
         trace: TracebackType | None,
     ) -> None:
         self._loop.run(self._asynchronous.__aexit__(kind, error, trace))
+
+
+class Usage:
+    """Usage that may run; see tollgate_sdk.Usage."""
+
+    def __init__(self, loop: LoopThread, asynchronous: usage.Usage) -> None:
+        self.asynchronous = asynchronous
+        self._loop = loop
+
+    @property
+    def authorization(self) -> gate_pb2.Authorization | None:
+        """What was set aside; None where it was allowed while the gate was away."""
+        return self.asynchronous.authorization
+
+    @property
+    def allowed_while_away(self) -> bool:
+        """Whether nobody was asked."""
+        return self.asynchronous.allowed_while_away
+
+    @property
+    def granted(self) -> dict[str, str]:
+        """The properties of the usage that was granted."""
+        return self.asynchronous.granted
+
+    @property
+    def final_grant(self) -> bool:
+        """Whether this is the last quota: end the use when it is used up."""
+        return self.asynchronous.final_grant
+
+    @property
+    def event(self) -> event_pb2.Event | None:
+        """What will be reported at the end of the block."""
+        return self.asynchronous.event
+
+    @property
+    def outcome(self) -> event_pb2.EventOutcome | None:
+        """After the block, where it was reported directly."""
+        return self.asynchronous.outcome
+
+    @property
+    def delivery(self) -> backlog.Delivery | None:
+        """After the block, where a producer reports; it belongs to the background thread."""
+        return self.asynchronous.delivery
+
+    def report(
+        self,
+        properties: Properties | None = None,
+        *,
+        event_time: datetime | None = None,
+        event_id: str = "",
+    ) -> None:
+        """Say what was used; it is sent when the block ends."""
+        self.asynchronous.report(properties, event_time=event_time, event_id=event_id)
+
+    def withdraw(self) -> None:
+        """Take the report back: nothing was used after all."""
+        self.asynchronous.withdraw()
+
+    def capture(
+        self,
+        properties: Properties | None = None,
+        *,
+        event_time: datetime | None = None,
+        event_id: str = "",
+    ) -> Delivery | event_pb2.EventOutcome:
+        """Report a part of the use now and keep the rest set aside."""
+        made = self._loop.run(
+            self.asynchronous.capture(properties, event_time=event_time, event_id=event_id)
+        )
+        return Delivery(self._loop, made) if isinstance(made, backlog.Delivery) else made
+
+    def extend(self, time_to_live: timedelta) -> None:
+        """Let the authorization last so long from now."""
+        self._loop.run(self.asynchronous.extend(time_to_live))
+
+    def increase(
+        self,
+        more: gate_pb2.UsageEstimate | amount_pb2.Amount,
+        *,
+        time_to_live: timedelta | None = None,
+        partial_allowed: bool = False,
+    ) -> None:
+        """Set more aside, beyond what is granted. Raises Denied, and all stays as it was."""
+        self._loop.run(
+            self.asynchronous.increase(
+                more, time_to_live=time_to_live, partial_allowed=partial_allowed
+            )
+        )
