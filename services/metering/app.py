@@ -25,6 +25,7 @@ from metering.corrections.rpc import CorrectionService
 from metering.events.jobs import Partitions
 from metering.events.operations import Ingest
 from metering.events.rpc import EventService
+from metering.explanations.operations import Explanations
 from metering.gate.jobs import Expiry
 from metering.gate.operations import Gate
 from metering.gate.rpc import GateService
@@ -76,7 +77,14 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
     bindings = [
         bind(MeterService(database), meter_pb2.DESCRIPTOR.services_by_name["MeterService"]),
         bind(
-            EventService(database, ingest, meters, platform.clocks, platform.metrics),
+            EventService(
+                database,
+                ingest,
+                meters,
+                platform.clocks,
+                platform.metrics,
+                Explanations(database, meters, platform.peers),
+            ),
             event_pb2.DESCRIPTOR.services_by_name["EventService"],
         ),
         bind(

@@ -12,7 +12,8 @@ from chassis.lanes import LaneFull
 from chassis.metrics import Metrics
 from chassis.paging import next_token, parse_page
 from chassis.streams import answer_in_turn
-from kernel.errors import NotFound, Refusal
+from chassis.wire import parse_uuid
+from kernel.errors import InvalidValue, NotFound, Refusal
 from metering.archive import store as archive
 from metering.archive.domain import first_key_kept
 from metering.charging.domain import batch_of
@@ -29,6 +30,8 @@ from metering.events.wire import (
     render_outcome,
     render_stored,
 )
+from metering.explanations.operations import Explanations
+from metering.explanations.wire import render_explanation
 from metering.meters.operations import Meters
 from metering.parking import store as parking
 from metering.parking.wire import render_parked_event
@@ -55,7 +58,9 @@ class EventService:
         meters: Meters,
         clocks: TenantClocks,
         metrics: Metrics,
+        explanations: Explanations,
     ) -> None:
+        self._explanations = explanations
         self._database = database
         self._metrics = metrics
         self._accepted = metrics.events_accepted_total.of()
@@ -166,6 +171,17 @@ class EventService:
         if history.is_deprecated:
             outcome = outcome._replace(state=EventState.DEPRECATED, charges=[])
         return render_stored(history, outcome)
+
+    async def ExplainCharge(
+        self, request: event_pb2.ExplainChargeRequest, call: Call
+    ) -> event_pb2.ExplainChargeResponse:
+        if bool(request.event_id) is bool(request.charge_id):
+            raise InvalidValue("event_id", "name an event or a charge, and not both")
+        event_id = request.event_id
+        if request.charge_id:
+            parse_uuid(request.charge_id, "charge_id")
+            event_id = await self._explanations.find_event_id(request.charge_id, call)
+        return render_explanation(*await self._explanations.explain(event_id, call))
 
     async def ListCharges(
         self, request: event_pb2.ListChargesRequest, call: Call

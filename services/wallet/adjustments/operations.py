@@ -40,6 +40,23 @@ class ReversedDebit(NamedTuple):
     replayed: bool
 
 
+class TransferDetail(NamedTuple):
+    """One wallet's part of a debit."""
+
+    transfer_id: str
+    atoms: int
+    split: tuple[tuple[str | None, int], ...]  # grant → atoms; no grant: overdraft
+    reversed: int
+
+
+class DebitDetail(NamedTuple):
+    """A posted debit, transfer by transfer."""
+
+    request_id: str
+    posted: Posted
+    transfers: list[TransferDetail]
+
+
 class DebitReversals:
     """Turns reversals of debits into reversals of the transfers that the debits made.
 
@@ -55,6 +72,32 @@ class DebitReversals:
         """The debits of these keys."""
         async with self._database.transaction(tenant_id) as tx:
             return await store.find_posted(tx, tenant_id, keys)
+
+    async def describe(self, tenant_id: UUID, keys: Sequence[str]) -> list[DebitDetail]:
+        """What debits took and what of them was given back, in the order of their keys."""
+        async with self._database.transaction(tenant_id) as tx:
+            debits = await store.find_posted(tx, tenant_id, keys)
+            places = {(w, n) for debit in debits.values() for w, _, n in debit.shares}
+            given = await store.find_reversed(tx, tenant_id, places)
+            found = {key: await store.find_transfer(tx, tenant_id, *key) for key in sorted(places)}
+        return [
+            DebitDetail(
+                key,
+                debits[key],
+                [
+                    TransferDetail(
+                        f"{wallet_id}/{number}",
+                        atoms,
+                        transfer.original.split if transfer is not None else (),
+                        sum(given.get((wallet_id, number), {}).values()),
+                    )
+                    for wallet_id, atoms, number in debits[key].shares
+                    for transfer in [found[wallet_id, number]]
+                ],
+            )
+            for key in dict.fromkeys(keys)
+            if key in debits
+        ]
 
     async def apply(
         self, tenant_id: UUID, wanted: Sequence[DebitReversal], debits: dict[str, Posted]

@@ -18,6 +18,7 @@ from wallet.adjustments.wire import (
     read_reversals,
     render_adjustment,
     render_corrected,
+    render_debit_detail,
     render_reversed,
     render_reversed_debit,
 )
@@ -58,6 +59,11 @@ class AdjustmentService:
         return pb.ReverseDebitsResponse(
             outcomes=[render_reversed_debit(outcome) for outcome in outcomes]
         )
+
+    async def GetDebits(self, request: pb.GetDebitsRequest, call: Call) -> pb.GetDebitsResponse:
+        check_count(len(request.request_ids))
+        found = await self._debits.describe(call.tenant_id, request.request_ids)
+        return pb.GetDebitsResponse(debits=[render_debit_detail(detail) for detail in found])
 
     async def CorrectBalance(
         self, request: pb.CorrectBalanceRequest, call: Call

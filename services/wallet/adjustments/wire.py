@@ -10,7 +10,7 @@ from kernel.errors import InvalidValue
 from kernel.money import format_atoms
 from tollgate.type.v1 import amount_pb2
 from tollgate.wallet.v1 import adjustment_service_pb2 as pb
-from wallet.adjustments.operations import DebitReversal, ReversedDebit
+from wallet.adjustments.operations import DebitDetail, DebitReversal, ReversedDebit
 from wallet.adjustments.store import Adjustment, Found
 from wallet.grants.wire import render_parts
 from wallet.ledger.domain.answers import Corrected, Reversed
@@ -113,6 +113,25 @@ def render_reversed_debit(outcome: ReversedDebit | Refused) -> pb.DebitReversalO
     value = format_atoms(outcome.atoms, outcome.scale)
     return pb.DebitReversalOutcome(
         amount=amount_pb2.Amount(asset=outcome.asset, value=value), replayed=outcome.replayed
+    )
+
+
+def render_debit_detail(detail: DebitDetail) -> pb.DebitDetail:
+    posted = detail.posted
+    scale = posted.scale
+    return pb.DebitDetail(
+        request_id=detail.request_id,
+        amount=amount_pb2.Amount(asset=posted.asset, value=format_atoms(posted.atoms, scale)),
+        shortfall=format_atoms(posted.shortfall, scale),
+        transfers=[
+            pb.DebitTransfer(
+                transfer_id=one.transfer_id,
+                value=format_atoms(one.atoms, scale),
+                grants=render_parts([(grant or "", atoms) for grant, atoms in one.split], scale),
+                reversed=format_atoms(one.reversed, scale),
+            )
+            for one in detail.transfers
+        ],
     )
 
 

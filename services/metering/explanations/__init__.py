@@ -1,0 +1,1 @@
+"""Explanations: why an event cost what it cost."""
