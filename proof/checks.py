@@ -24,7 +24,7 @@ from tests.support.databases import FreshDatabase
 
 STAGE = "TOLLGATE_PROOF"
 SURVIVED, KILLED, BROKEN = 0, 1, 2
-CORE_EXAMPLES, MODEL_EXAMPLES, LIVE_EXAMPLES = 60, 250, 60
+CORE_EXAMPLES, MODEL_EXAMPLES, LIVE_EXAMPLES = 300, 250, 60
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ CHECKS: Mapping[str, tuple[str, Callable[[Given], None]]] = {
     "power cut": ("faults", _story(stories.what_is_acknowledged_survives_a_power_cut)),
     "repeat waits": ("faults", _story(stories.a_repeat_writes_a_record_of_its_own)),
     "clock": ("races", _story(stories.a_hold_that_ends_while_its_capture_waits_is_over)),
+    "expiry": ("model", _story(stories.what_a_hold_pinned_of_an_expired_grant_does_not_return)),
     "schema": ("verifier", _story(stories.the_schema_refuses_what_the_core_never_asks)),
     "verifier": ("verifier", _story(stories.the_verifier_finds_what_was_changed)),
 }

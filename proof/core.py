@@ -43,7 +43,7 @@ from wallet.ledger.domain.values import (
 )
 from wallet.ledger.wire import parse_value
 
-EXAMPLES, EXAMPLES_LONG = 150, 2_000
+EXAMPLES, EXAMPLES_LONG = 300, 4_000
 TENANT = "0190aaaa-0000-7000-8000-000000000002"
 
 _texts = st.text(max_size=12)
@@ -250,19 +250,19 @@ PROPERTIES = [
         "a batch is its items one after another",
         a_batch_is_its_items_one_after_another,
         {"wallets": shapes, "days": _days},
-        0.5,
+        0.2,
     ),
     Property(
         "a batch that is repeated moves nothing and is answered alike",
         a_repeated_batch_moves_nothing,
         {"wallets": shapes, "days": _days},
-        0.5,
+        0.2,
     ),
     Property(
         "a twin inside a batch is answered with the first's answer",
         a_twin_inside_a_batch_is_answered_alike,
         {"wallets": shapes, "days": _days},
-        0.5,
+        0.2,
     ),
 ]
 

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import asyncpg
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.database import dsn_with
 from chassis.embedded import EmbeddedPostgres
@@ -110,6 +111,7 @@ async def what_is_acknowledged_survives_a_power_cut(scene: Scene) -> None:
     copied = await _copy(scene, server, name)
     running = await scene.services.run("wallet", copied, work=False, drain_seconds=0)
     client = WalletClient(await scene.services.channel(running), scene.first.tenant_id)
+    await client.asset()
     wallet_id = await client.wallet("cut")
     await client.grant(wallet_id, "1000")
     for number in range(POWER_CUTS):
@@ -198,6 +200,20 @@ async def a_hold_that_ends_while_its_capture_waits_is_over(scene: Scene) -> None
     )
     await transaction.rollback()
     assert reasons([await capture]) == ["HOLD_ENDED"]
+
+
+async def what_a_hold_pinned_of_an_expired_grant_does_not_return(scene: Scene) -> None:
+    """A grant that expires while a hold pins it is gone when the hold lets go."""
+    superuser = await scene.superuser()
+    wallet_id = await scene.first.wallet("expired")
+    expire = await superuser.fetchval("SELECT clock_timestamp() + interval '1.5 seconds'")
+    stamp = Timestamp()
+    stamp.FromDatetime(expire)
+    await scene.first.grant(wallet_id, "100", expire_time=stamp)
+    hold_id = (await scene.first.hold("40", "expired")).hold.hold_id
+    await superuser.execute("SELECT pg_sleep_until($1 + interval '20 milliseconds')", expire)
+    assert (await scene.first.void(hold_id)).available == "0"
+    assert reasons([await scene.first.debit("1", "expired")]) == ["INSUFFICIENT_FUNDS"]
 
 
 async def the_schema_refuses_what_the_core_never_asks(scene: Scene) -> None:

@@ -46,7 +46,7 @@ class DoesNotFit(Exception):
 
 async def run(layer: Layer, options: Options, stage: Stage) -> None:
     """Every mutant under its check, and every check on the code as it is."""
-    chosen = [m for m in MUTANTS if options.only in ("", m.name)]
+    chosen = [m for m in MUTANTS if not options.only or m.name in options.only.split(",")]
     used = sorted({mutant.check for mutant in chosen})
     controls = [Mutant("the code as it is", check) for check in used]
     limit = asyncio.Semaphore(SIDE_BY_SIDE)

@@ -40,9 +40,7 @@ def _core(name: str, check: str, file: str, old: str, new: str) -> Mutant:
     return Mutant(name, check, (Patch(f"{DOMAIN}/{file}", old, new),))
 
 
-EXPIRES = (
-    "        if grant.expire_time <= now:\n            expire_free(books, balance, grant, now)"
-)
+EXPIRES = "        if grant.expire_time <= now:\n            roll_over(books, balance, grant, now)"
 UNKNOWN = '            raise OutcomeUnknown("the connection was lost during COMMIT") from error'
 GUARD = "current_setting('synchronous_commit') = 'off'"
 
@@ -100,7 +98,7 @@ MUTANTS = (
     ),
     _core(
         "a hold is released twice",
-        "model",
+        "live",
         "holds.py",
         "    pins, hold.pins = hold.pins, []",
         "    pins = hold.pins",
@@ -212,7 +210,7 @@ MUTANTS = (
     ),
     _core(
         "what an expired grant gave to a hold comes back",
-        "model",
+        "expiry",
         "holds.py",
         "            if released is not None and released.expire_time <= now:",
         "            if released is not None and released.expire_time is None:",
@@ -324,7 +322,7 @@ MUTANTS = (
     ),
     Mutant(
         "the short way takes a capture for a hold whose time is over",
-        "live",
+        "clock",
         rewrites=(
             Rewrite(
                 "capture_plain",
