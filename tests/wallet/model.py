@@ -266,7 +266,7 @@ class Model:
     ) -> tuple[object, ...]:
         hold = self._find_open(name, now)
         pinned = sum(part for _, _, part in hold.pins)
-        if atoms > pinned and over is OverCapture.REJECT:
+        if atoms > pinned and over in (OverCapture.REJECT, OverCapture.UNSTATED):
             raise No("OVER_CAPTURE")
         try:
             payers = self.payers(hold.wallet, hold.purpose)

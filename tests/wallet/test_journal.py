@@ -20,6 +20,8 @@ DEFINER_FUNCTIONS = {
     "record_batch",
     "record_signals",
     "grow_holds",
+    "set_overdrafts",
+    "list_policies",
     "list_grant_details",
     "list_rollovers",
     "list_reversed",

@@ -62,9 +62,10 @@ async def open_details(tx: Connection, page: Page) -> None:
 
 
 async def load_terms(tx: Connection, page: Page, wallets: Iterable[Wallet]) -> None:
-    """Read what the grants of some wallets roll over."""
+    """Read what the grants of some wallets roll over, and the wallets' policies."""
     keys = {(wallet.tenant_id, wallet.wallet_id) for wallet in wallets} - page.terms_of
     page.terms += await _fetch(tx, "list_rollovers", _rows(keys))
+    page.policies += await _fetch(tx, "list_policies", _rows(keys))
     page.terms_of |= keys
 
 

@@ -27,7 +27,7 @@ NODE_KEY_MAX = 128
 FINGERPRINT_BYTES = 16
 
 _CANONICAL_UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
-_OVER_CAPTURES = {0: OverCapture.REJECT, **{int(mode): mode for mode in OverCapture}}
+_OVER_CAPTURES = {int(mode): mode for mode in OverCapture}
 
 
 class BatchTooLarge(Refusal):

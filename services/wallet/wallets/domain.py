@@ -8,7 +8,7 @@ from datetime import datetime
 from kernel.errors import Refusal
 from kernel.money import Amount
 from wallet.ledger.domain.refusals import WalletClosed
-from wallet.ledger.domain.values import Restrictions, ShortfallMode, WalletState
+from wallet.ledger.domain.values import OverCapture, Restrictions, ShortfallMode, WalletState
 
 WALLETS_OF_A_CUSTOMER_MAX = 100  # all of them are locked together by a debit
 CODES_MAX = 100  # in one list of restrictions
@@ -57,6 +57,9 @@ class Wallet:
     state: WalletState
     create_time: datetime
     overdraft_limits: tuple[Amount, ...] = ()
+    over_capture: OverCapture = OverCapture.REJECT
+    state_cause: str = ""
+    state_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from chassis.paging import Page
 from chassis.requests import claim, record
 from kernel.errors import NotFound
 from tollgate.wallet.v1 import wallet_service_pb2 as pb
+from wallet.ledger.domain.refusals import WalletClosed
 from wallet.ledger.domain.values import WalletState
 from wallet.wallets import store
 from wallet.wallets.domain import (
@@ -57,9 +58,41 @@ async def set_state(
         balances = await store.list_balances_of_wallet(tx, call.tenant_id, wallet.wallet_id)
         check_move(wallet, state, balances)
         floors = await store.list_floors(tx, call.tenant_id, [wallet.wallet_id])
-        wallet = replace(wallet, state=state, overdraft_limits=floors.get(wallet.wallet_id, ()))
+        wallet = replace(
+            wallet,
+            state=state,
+            overdraft_limits=floors.get(wallet.wallet_id, ()),
+            state_cause=request.cause,
+            state_time=call.now,
+        )
         await store.save_state(tx, call.tenant_id, wallet)
         response = pb.SetWalletStateResponse(wallet=render_wallet(wallet))
+        await record(tx, call.tenant_id, request.request_id, response)
+        return response
+
+
+async def update_wallet(
+    database: Database,
+    call: Call,
+    request: pb.UpdateWalletRequest,
+    change: Callable[[Wallet], Wallet],
+) -> pb.UpdateWalletResponse:
+    """Change what a wallet is. Raises NotFound, WalletClosed, IdempotencyConflict."""
+    async with database.transaction(call.tenant_id) as tx:
+        recorded = await claim(tx, call.tenant_id, request.request_id, request)
+        if recorded is not None:
+            return pb.UpdateWalletResponse.FromString(recorded)
+        # Locked as a batch locks it: an item is decided before or after, never in between.
+        wallet = await store.lock_wallet(tx, call.tenant_id, request.wallet_id)
+        if wallet is None:
+            raise NotFound("wallet", request.wallet_id)
+        if wallet.state is WalletState.CLOSED:
+            raise WalletClosed(wallet.wallet_id)
+        floors = await store.list_floors(tx, call.tenant_id, [wallet.wallet_id])
+        wallet = change(replace(wallet, overdraft_limits=floors.get(wallet.wallet_id, ())))
+        changed = request.HasField("shortfall_policy")
+        await store.save_wallet(tx, call.tenant_id, wallet, call.now, limits_changed=changed)
+        response = pb.UpdateWalletResponse(wallet=render_wallet(wallet))
         await record(tx, call.tenant_id, request.request_id, response)
         return response
 

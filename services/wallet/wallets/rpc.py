@@ -14,6 +14,7 @@ from wallet.wallets import operations
 from wallet.wallets.wire import (
     CUSTOMER_ID_MAX,
     STATES,
+    parse_change,
     parse_wallet,
     render_balance,
     render_wallet,
@@ -37,6 +38,15 @@ class WalletService:
         scales = await self._scales.of(call.tenant_id, codes)
         wallet = parse_wallet(request, scales, str(new_id(call.now)), call.now)
         return await operations.create_wallet(self._database, call, request, wallet)
+
+    async def UpdateWallet(
+        self, request: pb.UpdateWalletRequest, call: Call
+    ) -> pb.UpdateWalletResponse:
+        parse_request_id(request.request_id)
+        parse_uuid(request.wallet_id, "wallet_id")
+        codes = {limit.asset for limit in request.shortfall_policy.overdraft_limits}
+        change = parse_change(request, await self._scales.of(call.tenant_id, codes))
+        return await operations.update_wallet(self._database, call, request, change)
 
     async def SetWalletState(
         self, request: pb.SetWalletStateRequest, call: Call

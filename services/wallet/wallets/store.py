@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
 
 from chassis.database import Connection
 from kernel.money import Amount, Asset
-from wallet.ledger.domain.values import Restrictions, ShortfallMode, WalletState
+from wallet.ledger.domain.values import OverCapture, Restrictions, ShortfallMode, WalletState
 from wallet.wallets.domain import BalanceView, Wallet
 
 _COLUMNS = (
     "wallet_id, customer_id, name, priority, meters, features, products, shortfall_mode,"
-    " late_capture_allowed, state, create_time"
+    " late_capture_allowed, state, create_time, over_capture, state_cause, state_time"
 )
 _BALANCE_COLUMNS = (
     "b.wallet_id, w.customer_id, b.asset, a.scale, b.credited::text, b.debited::text,"
@@ -45,7 +46,7 @@ async def insert_wallet(tx: Connection, tenant_id: UUID, wallet: Wallet) -> None
     meters, features, products = wallet.restrictions or ((), (), ())
     await tx.execute(
         f"INSERT INTO wallets (tenant_id, {_COLUMNS})"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
         tenant_id,
         UUID(wallet.wallet_id),
         wallet.customer_id,
@@ -58,6 +59,9 @@ async def insert_wallet(tx: Connection, tenant_id: UUID, wallet: Wallet) -> None
         wallet.late_capture_allowed,
         int(wallet.state),
         wallet.create_time,
+        int(wallet.over_capture),
+        wallet.state_cause,
+        wallet.state_time,
     )
     if wallet.overdraft_limits:
         await tx.execute(
@@ -81,11 +85,44 @@ async def lock_wallet(tx: Connection, tenant_id: UUID, wallet_id: str) -> Wallet
 
 async def save_state(tx: Connection, tenant_id: UUID, wallet: Wallet) -> None:
     await tx.execute(
-        "UPDATE wallets SET state = $3 WHERE tenant_id = $1 AND wallet_id = $2",
+        "UPDATE wallets SET state = $3, state_cause = $4, state_time = $5"
+        " WHERE tenant_id = $1 AND wallet_id = $2",
         tenant_id,
         UUID(wallet.wallet_id),
         int(wallet.state),
+        wallet.state_cause,
+        wallet.state_time,
     )
+
+
+async def save_wallet(
+    tx: Connection, tenant_id: UUID, wallet: Wallet, now: datetime, *, limits_changed: bool
+) -> None:
+    """What of a wallet may change, and its overdraft limits where they did."""
+    meters, features, products = wallet.restrictions or ((), (), ())
+    await tx.execute(
+        "UPDATE wallets SET name = $3, priority = $4, meters = $5, features = $6, products = $7,"
+        " shortfall_mode = $8, late_capture_allowed = $9, over_capture = $10"
+        " WHERE tenant_id = $1 AND wallet_id = $2",
+        tenant_id,
+        UUID(wallet.wallet_id),
+        wallet.name,
+        wallet.priority,
+        list(meters),
+        list(features),
+        list(products),
+        int(wallet.shortfall_mode),
+        wallet.late_capture_allowed,
+        int(wallet.over_capture),
+    )
+    if limits_changed:
+        await tx.execute(
+            "SELECT set_overdrafts($1, $2, $3, $4)",
+            UUID(wallet.wallet_id),
+            [limit.asset.code for limit in wallet.overdraft_limits],
+            [str(limit.atoms) for limit in wallet.overdraft_limits],
+            now,
+        )
 
 
 async def list_wallets(
@@ -149,6 +186,9 @@ def _wallet(row: asyncpg.Record) -> Wallet:
         row["late_capture_allowed"],
         WalletState(row["state"]),
         row["create_time"],
+        over_capture=OverCapture(row["over_capture"]),
+        state_cause=row["state_cause"],
+        state_time=row["state_time"],
     )
 
 

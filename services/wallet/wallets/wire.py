@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from chassis.wire import (
     parse_amount,
@@ -19,6 +21,7 @@ from tollgate.wallet.v1 import wallet_pb2
 from tollgate.wallet.v1 import wallet_service_pb2 as pb
 from wallet.ledger.domain.values import (
     PRIORITY_DEFAULT,
+    OverCapture,
     Restrictions,
     ShortfallMode,
     WalletState,
@@ -27,6 +30,9 @@ from wallet.wallets.domain import CODES_MAX, BalanceView, Wallet
 
 PRIORITY_MAX = 100
 CUSTOMER_ID_MAX = 128
+OVER_CAPTURES = {
+    int(mode): OverCapture.REJECT if mode is OverCapture.UNSTATED else mode for mode in OverCapture
+}
 STATES = {int(state): state for state in WalletState}
 MODES = {0: ShortfallMode.BLOCK, **{int(mode): mode for mode in ShortfallMode}}
 
@@ -47,7 +53,33 @@ def parse_wallet(
         state=WalletState.ACTIVE,
         create_time=now,
         overdraft_limits=_parse_limits(request.shortfall_policy.overdraft_limits, mode, scales),
+        over_capture=parse_member(request.over_capture, OVER_CAPTURES, "over_capture"),
     )
+
+
+def parse_change(
+    request: pb.UpdateWalletRequest, scales: Mapping[str, int]
+) -> Callable[[Wallet], Wallet]:
+    """What is to be changed, to be made of the wallet as it is. Raises as parse_wallet does."""
+    changes: dict[str, Any] = {}
+    if request.HasField("name"):
+        changes["name"] = parse_text(request.name, "name", minimum=0)
+    if request.HasField("priority"):
+        changes["priority"] = parse_priority(request.priority)
+    if request.HasField("restrictions"):
+        changes["restrictions"] = parse_restrictions(request.restrictions)
+    if request.HasField("shortfall_policy"):
+        policy = request.shortfall_policy
+        mode = parse_member(policy.mode, MODES, "shortfall_policy.mode")
+        changes["shortfall_mode"] = mode
+        changes["overdraft_limits"] = _parse_limits(policy.overdraft_limits, mode, scales)
+    if request.HasField("late_capture_allowed"):
+        changes["late_capture_allowed"] = request.late_capture_allowed
+    if request.over_capture:
+        changes["over_capture"] = parse_member(request.over_capture, OVER_CAPTURES, "over_capture")
+    if not changes:
+        raise InvalidValue("request", "changes nothing")
+    return lambda wallet: replace(wallet, **changes)
 
 
 def parse_priority(value: int | None) -> int:
@@ -108,6 +140,9 @@ def render_wallet(wallet: Wallet) -> wallet_pb2.Wallet:
         state=wallet_pb2.WalletState.ValueType(int(wallet.state)),
         create_time=render_time(wallet.create_time),
         late_capture_allowed=wallet.late_capture_allowed,
+        over_capture=wallet_pb2.OverCapturePolicy.ValueType(int(wallet.over_capture)),
+        state_cause=wallet.state_cause,
+        state_time=None if wallet.state_time is None else render_time(wallet.state_time),
     )
 
 

@@ -16,6 +16,7 @@ from wallet.ledger.domain.values import (
     NEVER,
     Account,
     HoldState,
+    OverCapture,
     Purpose,
     Restrictions,
     ShortfallMode,
@@ -35,7 +36,8 @@ class NeedsAllGrants(Exception):
 
 
 class NeedsTerms(Exception):
-    """A grant expires and it is not known what of it rolls over: load that and decide again."""
+    """What a wallet's grants roll over, or its policy for captures, is not known: load both and
+    decide again."""
 
     def __init__(self, wallet: Wallet) -> None:
         super().__init__(wallet.wallet_id)
@@ -172,7 +174,9 @@ class Wallet:
     change_time: datetime | None = None  # of its last change: time never goes back before it
     balances: dict[str, Balance] = field(default_factory=dict)
     grants: dict[str, Grant] = field(default_factory=dict)  # all that are loaded
-    terms_known: bool = False  # what its grants roll over
+    # What its grants roll over, and what it does with a capture above what is held.
+    terms_known: bool = False
+    over_capture: OverCapture = OverCapture.REJECT
 
     def balance(self, asset: str) -> Balance:
         """Its balance of an asset; one that was never used is empty."""

@@ -7,7 +7,7 @@ from typing import assert_never
 
 from kernel.errors import InvalidValue, NotFound, Refusal
 from kernel.money import ATOMS_MAX
-from wallet.ledger.domain.books import Balance, Books, Hold, Pin, Split, Wallet
+from wallet.ledger.domain.books import Balance, Books, Hold, NeedsTerms, Pin, Split, Wallet
 from wallet.ledger.domain.debits import post_debit
 from wallet.ledger.domain.holds import (
     by_wallet,
@@ -55,7 +55,10 @@ def capture(books: Books, item: CaptureItem | DebitItem) -> Posted:
     now = present(books, item.now, owners(books, hold))
     pinned = sum(atoms for _, _, atoms in hold.pins)
     excess = item.atoms - pinned
-    if excess > 0 and item.over_capture is OverCapture.REJECT:
+    policy = item.over_capture
+    if excess > 0 and policy is OverCapture.UNSTATED:
+        policy = _policy(books, hold)
+    if excess > 0 and policy is OverCapture.REJECT:
         raise OverCaptured(pinned, item.atoms, item.scale)
 
     payers, balances = _payers(books, hold, wallet_id, purpose, now)
@@ -65,7 +68,9 @@ def capture(books: Books, item: CaptureItem | DebitItem) -> Posted:
     shares = _use(books, hold, used, item.request_id, now)
     shortfall = 0
     if excess > 0:
-        more, shortfall = _exceed(books, hold, item, excess, room, payers, balances, purpose, now)
+        more, shortfall = _exceed(
+            books, hold, item, policy, excess, room, payers, balances, purpose, now
+        )
         shares = merged(shares, more)
     hold.captured += item.atoms - shortfall
     _settle(books, hold, item.request_id, now)
@@ -142,6 +147,7 @@ def _exceed(
     books: Books,
     hold: Hold,
     item: CaptureItem | DebitItem,
+    policy: OverCapture,
     excess: int,
     room: int | None,
     payers: list[Wallet],
@@ -153,8 +159,8 @@ def _exceed(
 
     `room` is what the spend caps leave for it, None where none applies.
     """
-    match item.over_capture:
-        case OverCapture.REJECT | OverCapture.CLAMP:
+    match policy:
+        case OverCapture.UNSTATED | OverCapture.REJECT | OverCapture.CLAMP:
             return [], excess
         case OverCapture.USE_AVAILABLE:
             fits = excess if room is None else min(excess, room)
@@ -166,7 +172,7 @@ def _exceed(
                 _lend_beyond(books, hold, payers, parts, left)
             return take(books, parts, purpose, item.request_id, now), 0
         case _:
-            assert_never(item.over_capture)
+            assert_never(policy)
 
 
 def _lend_beyond(
@@ -183,6 +189,15 @@ def _lend_beyond(
             part.overdraft += atoms
             return
     parts.append(Part(balance, 0, atoms))
+
+
+def _policy(books: Books, hold: Hold) -> OverCapture:
+    """What the wallet that backs the hold first does with a capture above what is held."""
+    backers = [books.wallets[hold.tenant_id, wallet_id] for wallet_id, _, _ in hold.shares]
+    wallet = (backers or owners(books, hold))[0]
+    if not wallet.terms_known:
+        raise NeedsTerms(wallet)
+    return wallet.over_capture
 
 
 def _payers(

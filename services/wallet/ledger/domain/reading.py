@@ -15,7 +15,14 @@ from wallet.ledger.domain.books import Alert, Balance, Books, Grant, Hold, Walle
 from wallet.ledger.domain.details import Rollover
 from wallet.ledger.domain.items import WalletItem
 from wallet.ledger.domain.outcomes import restrictions_of
-from wallet.ledger.domain.values import NEVER, HoldState, Restrictions, ShortfallMode, WalletState
+from wallet.ledger.domain.values import (
+    NEVER,
+    HoldState,
+    OverCapture,
+    Restrictions,
+    ShortfallMode,
+    WalletState,
+)
 from wallet.recharge.domain import RechargeMode, Rule
 
 # Grants read of each balance at first. Most debits need one; the rest is loaded where they run out.
@@ -51,8 +58,9 @@ class Page:
     whole: set[tuple[str, str, str]] = field(default_factory=set)
     # What few items need: single grants and their history, reversals, rates, closed periods.
     details: list[tuple[str, Sequence[Row]]] = field(default_factory=list)
-    # What grants roll over, of some wallets.
+    # What grants roll over and what is done with captures, of some wallets.
     terms: list[Row] = field(default_factory=list)
+    policies: list[Row] = field(default_factory=list)
     terms_of: set[tuple[str, str]] = field(default_factory=set)
     # Nodes and caps, where an item or a hold names a node.
     budgets: list[Any] = field(default_factory=list)
@@ -98,6 +106,8 @@ def _add_details(books: Books, page: Page) -> None:
         if grant is not None:
             grant.rollover = _read_rollover(terms[:3])
             grant.cost_asset, grant.source = terms[3:]
+    for tenant, wallet_id, over_capture in page.policies:
+        books.wallets[tenant, wallet_id].over_capture = OverCapture(over_capture)
     for key in page.terms_of:
         books.wallets[key].terms_known = True
 

@@ -50,6 +50,7 @@ class HoldState(IntEnum):
 
 
 class OverCapture(IntEnum):
+    UNSTATED = 0  # the wallet's policy
     REJECT = 1
     CLAMP = 2
     USE_AVAILABLE = 3
