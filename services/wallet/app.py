@@ -29,6 +29,7 @@ from wallet.journal.rpc import LedgerService
 from wallet.ledger.jobs import Sweeper, extend_journal
 from wallet.ledger.operations import open_ledger
 from wallet.recharge.rpc import AlertService, RechargeService
+from wallet.wallets.jobs import open_watcher
 from wallet.wallets.rpc import WalletService
 
 
@@ -42,13 +43,16 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
     budgets = budget_service_pb2.DESCRIPTOR.services_by_name
     adjustments = adjustment_service_pb2.DESCRIPTOR.services_by_name
     exchanges = exchange_service_pb2.DESCRIPTOR.services_by_name
-    async with open_ledger(database, platform.settings.lanes) as ledger:
+    async with (
+        open_ledger(database, platform.settings.lanes) as ledger,
+        open_watcher(database) as watcher,
+    ):
         sweeper = Sweeper(database, ledger, platform.clocks)
         relay = Relay(database, platform.redis, "wallet")
         yield App(
             bindings=[
                 bind(AssetService(database), wallets["AssetService"]),
-                bind(WalletService(database, scales), wallets["WalletService"]),
+                bind(WalletService(database, scales, watcher), wallets["WalletService"]),
                 bind(GrantService(ledger, scales, database), ledgers["GrantService"]),
                 bind(DebitService(ledger, scales), ledgers["DebitService"]),
                 bind(HoldService(ledger, scales, database), ledgers["HoldService"]),

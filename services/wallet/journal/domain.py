@@ -35,6 +35,38 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True)
+class Filter:
+    """Which transfers of a wallet are asked for; what is empty asks for all."""
+
+    asset: str = ""
+    kinds: tuple[int, ...] = ()
+    start: datetime | None = None
+    end: datetime | None = None
+    request_id: str = ""
+    grant_id: str = ""
+    through: int | None = None  # the last number that counts
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """One asset of a wallet over a period, in atoms; `before_page` is what is in the wallet before
+    the page's first entry."""
+
+    asset: str
+    scale: int
+    opening: int
+    credited: int
+    debited: int
+    opening_held: int
+    closing_held: int
+    before_page: int
+
+    @property
+    def closing(self) -> int:
+        return self.opening + self.credited - self.debited
+
+
+@dataclass(frozen=True, slots=True)
 class PostedDebit:
     """All that one key debited, in atoms, summed from the journal."""
 
@@ -76,6 +108,13 @@ class Verified:
     transfers: int
     last_wallet_id: str
     disagreements: list[Disagreement]
+
+
+def change_of(transfer: Transfer) -> int:
+    """By how much a move changes what is in its wallet, in atoms."""
+    if transfer.debit >= Account.REVENUE:
+        return transfer.atoms
+    return -transfer.atoms if transfer.credit >= Account.REVENUE else 0
 
 
 def account_name(account: Account, wallet_id: str) -> str:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from chassis.call import Call
 from chassis.database import Database
 from chassis.paging import next_token, parse_page
+from chassis.wire import find_time, parse_asset_code, parse_time
 from kernel.errors import InvalidValue, NotFound
 from tollgate.wallet.v1 import ledger_service_pb2 as pb
 from wallet.budgets.verification import store as verification
 from wallet.grants.store import LAST_ID, has_wallet
 from wallet.journal import store
-from wallet.journal.domain import add_up, worst_first
+from wallet.journal.domain import Filter, add_up, worst_first
 from wallet.journal.records import store as records
+from wallet.journal.statements import store as statements
+from wallet.journal.statements.wire import parse_filter, render_entries, render_period
 from wallet.journal.wire import (
     render_disagreement,
     render_posted,
@@ -21,6 +26,7 @@ from wallet.journal.wire import (
 from wallet.ledger.wire import parse_id
 from wallet.wallets.operations import FIRST_ID
 
+LAST_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 DEBITS_DEFAULT, DEBITS_MAX = 1_000, 5_000
 VERIFY_DEFAULT, VERIFY_MAX = 200, 1_000
 SHARDS_MAX = 256  # a byte of the wallet's id says which
@@ -37,18 +43,56 @@ class LedgerService:
     ) -> pb.ListTransfersResponse:
         wallet_id = parse_id(request.wallet_id, "wallet_id")
         page = parse_page(request.page_size, request.page_token, key_parts=1)
-        after = _number(page.after[0]) if page.after else 0
+        which = parse_filter(request)
+        after = _number(page.after[0]) if page.after else request.after_sequence
         async with self._database.transaction(call.tenant_id) as tx:
             if not await has_wallet(tx, call.tenant_id, wallet_id):
                 raise NotFound("wallet", wallet_id)
             transfers = await store.list_transfers(
-                tx, call.tenant_id, wallet_id, after, page.size + 1
+                tx, call.tenant_id, wallet_id, after, page.size + 1, which
             )
         more = len(transfers) > page.size
         transfers = transfers[: page.size]
         return pb.ListTransfersResponse(
             transfers=[render_transfer(transfer) for transfer in transfers],
             next_page_token=next_token(str(transfers[-1].sequence)) if more else "",
+        )
+
+    async def GetStatement(
+        self, request: pb.GetStatementRequest, call: Call
+    ) -> pb.GetStatementResponse:
+        wallet_id = parse_id(request.wallet_id, "wallet_id")
+        asset = parse_asset_code(request.asset, "asset") if request.asset else ""
+        page = parse_page(request.page_size, request.page_token, key_parts=2)
+        start, end = parse_time(request, "start_time"), find_time(request, "end_time")
+        if end is not None and end < start:
+            raise InvalidValue("end_time", "is before start_time")
+        async with self._database.transaction(call.tenant_id) as tx:
+            if not await has_wallet(tx, call.tenant_id, wallet_id):
+                raise NotFound("wallet", wallet_id)
+            archived = await statements.find_archived_time(tx, call.tenant_id, wallet_id)
+            if archived is not None and start <= archived:
+                raise InvalidValue("start_time", f"moves until {archived.isoformat()} are archived")
+            if page.after:
+                after, through = _number(page.after[0]), _number(page.after[1])
+            else:
+                after = await statements.find_last_number(tx, call.tenant_id, wallet_id, start)
+                through = await statements.find_last_number(
+                    tx, call.tenant_id, wallet_id, end or LAST_TIME
+                )
+            which = Filter(asset=asset, start=start, through=through)
+            periods = await statements.sum_period(
+                tx, call.tenant_id, wallet_id, asset, start, after, through
+            )
+            transfers = await store.list_transfers(
+                tx, call.tenant_id, wallet_id, after, page.size + 1, which
+            )
+        more = len(transfers) > page.size
+        transfers = transfers[: page.size]
+        return pb.GetStatementResponse(
+            balances=[render_period(period) for period in periods],
+            entries=render_entries(transfers, {p.asset: p.before_page for p in periods}),
+            next_page_token=next_token(str(transfers[-1].sequence), str(through)) if more else "",
         )
 
     async def ListDebits(self, request: pb.ListDebitsRequest, call: Call) -> pb.ListDebitsResponse:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from chassis.database import Connection
-from wallet.journal.domain import Disagreement, PostedDebit, Transfer, Verified
+from wallet.journal.domain import Disagreement, Filter, PostedDebit, Transfer, Verified
 from wallet.ledger.domain.outcomes import Posted, decode
 from wallet.ledger.domain.values import Account, TransferKind
 
@@ -15,7 +15,7 @@ MOVES_OF_A_DEBIT = 3
 
 
 async def list_transfers(
-    tx: Connection, tenant_id: UUID, wallet_id: str, after: int, count: int
+    tx: Connection, tenant_id: UUID, wallet_id: str, after: int, count: int, which: Filter
 ) -> list[Transfer]:
     """Transfers of a wallet by number, those after a number."""
     rows = await tx.fetch(
@@ -26,11 +26,24 @@ async def list_transfers(
         " LEFT JOIN operations AS o"
         " ON o.tenant_id = t.tenant_id AND o.request_id = t.request_id AND t.request_id <> ''"
         " WHERE t.tenant_id = $1 AND t.wallet_id = $2 AND t.sequence > $3"
+        " AND ($5 = '' OR t.asset = $5) AND (cardinality($6::smallint[]) = 0 OR t.kind = ANY ($6))"
+        " AND ($7::timestamptz IS NULL OR t.create_time >= $7)"
+        " AND ($8::timestamptz IS NULL OR t.create_time < $8)"
+        " AND ($9 = '' OR t.request_id = $9)"
+        " AND ($10::uuid IS NULL OR t.grant_ids @> ARRAY[$10::uuid])"
+        " AND ($11::bigint IS NULL OR t.sequence <= $11)"
         " ORDER BY t.sequence LIMIT $4",
         tenant_id,
         UUID(wallet_id),
         after,
         count,
+        which.asset,
+        list(which.kinds),
+        which.start,
+        which.end,
+        which.request_id,
+        UUID(which.grant_id) if which.grant_id else None,
+        which.through,
     )
     return [
         Transfer(
@@ -108,17 +121,44 @@ async def _sum_moves(
         [number for _, _, number in shares],
         MOVES_OF_A_DEBIT,
     )
-    return {row["key"]: int(row["atoms"]) for row in rows}
+    moved = {row["key"]: int(row["atoms"]) for row in rows}
+    for key, atoms in await _sum_archived(tx, tenant_id, outcomes):
+        moved[key] = moved.get(key, 0) + atoms
+    return moved
+
+
+async def _sum_archived(
+    tx: Connection, tenant_id: UUID, outcomes: Mapping[str, object]
+) -> list[tuple[str, int]]:
+    """What the answers say of moves whose day was archived: they are kept, the moves are not."""
+    posted = [(key, o.shares) for key, o in outcomes.items() if isinstance(o, Posted)]
+    wallets = sorted({share[0] for _, shares in posted for share in shares})
+    rows = await tx.fetch(
+        "SELECT wallet_id::text, max(last_sequence) AS number FROM journal_checkpoints"
+        " WHERE tenant_id = $1 AND wallet_id = ANY ($2) GROUP BY wallet_id",
+        tenant_id,
+        [UUID(wallet_id) for wallet_id in wallets],
+    )
+    archived = {row["wallet_id"]: row["number"] for row in rows}
+    return [
+        (key, atoms)
+        for key, shares in posted
+        for wallet_id, atoms, number in shares
+        if number <= archived.get(wallet_id, 0)
+    ]
 
 
 async def sum_accounts(
     tx: Connection, tenant_id: UUID
 ) -> list[tuple[str, int, Account, Account, int]]:
-    """Sums of the whole journal per asset and pair of accounts."""
+    """Sums of the whole journal per asset and pair of accounts, archived days included."""
     rows = await tx.fetch(
         "SELECT t.asset, a.scale, t.debit_account, t.credit_account, t.atoms::text FROM ("
-        " SELECT asset, debit_account, credit_account, sum(atoms) AS atoms FROM transfers"
-        " WHERE tenant_id = $1 GROUP BY asset, debit_account, credit_account) AS t"
+        " SELECT asset, debit_account, credit_account, sum(atoms) AS atoms FROM ("
+        "  SELECT asset, debit_account, credit_account, atoms FROM transfers WHERE tenant_id = $1"
+        "  UNION ALL SELECT asset, debit_account, credit_account, atoms FROM journal_checkpoints"
+        "  WHERE tenant_id = $1) AS m"
+        " GROUP BY asset, debit_account, credit_account) AS t"
         " JOIN assets AS a ON a.tenant_id = $1 AND a.code = t.asset",
         tenant_id,
     )
@@ -196,11 +236,19 @@ WITH page AS MATERIALIZED (
 ), parts AS MATERIALIZED (
     SELECT m.wallet_id, m.asset, m.kind, m.debit_account, m.credit_account, s.grant_id, s.atoms
       FROM moves AS m CROSS JOIN LATERAL unnest(m.grant_ids, m.grant_atoms) AS s (grant_id, atoms)
+), archived AS MATERIALIZED (
+    SELECT c.* FROM page
+      JOIN journal_checkpoints AS c ON c.tenant_id = $1 AND c.wallet_id = page.wallet_id
 ), unbacked AS (
     SELECT wallet_id, asset,
            sum(CASE WHEN credit_account = 2 THEN atoms
                     WHEN debit_account = 2 THEN -atoms ELSE 0 END) AS atoms
-      FROM parts WHERE grant_id IS NULL GROUP BY wallet_id, asset
+      FROM (SELECT wallet_id, asset, debit_account, credit_account, atoms FROM parts
+             WHERE grant_id IS NULL
+             UNION ALL
+            SELECT wallet_id, asset, debit_account, credit_account, unbacked_atoms
+              FROM archived) AS u
+     GROUP BY wallet_id, asset
 ), journal AS (
     SELECT m.wallet_id, m.asset,
            coalesce(sum(m.atoms) FILTER (WHERE m.debit_account >= 10), 0) AS credited,
@@ -210,7 +258,11 @@ WITH page AS MATERIALIZED (
            coalesce(sum(m.atoms) FILTER (WHERE m.debit_account = 3), 0)
              - coalesce(sum(m.atoms) FILTER (WHERE m.credit_account = 3), 0) AS overdrawn,
            max(m.sequence) AS last_number
-      FROM moves AS m GROUP BY m.wallet_id, m.asset
+      FROM (SELECT wallet_id, asset, debit_account, credit_account, atoms, sequence FROM moves
+             UNION ALL
+            SELECT wallet_id, asset, debit_account, credit_account, atoms, last_sequence
+              FROM archived) AS m
+     GROUP BY m.wallet_id, m.asset
 ), derived AS (
     SELECT wallet_id, asset, grant_id,
            coalesce(sum(atoms) FILTER (
@@ -220,7 +272,15 @@ WITH page AS MATERIALIZED (
                    OR debit_account = 2 AND credit_account <> 1), 0) AS remaining,
            coalesce(sum(atoms) FILTER (WHERE credit_account = 2), 0)
              - coalesce(sum(atoms) FILTER (WHERE debit_account = 2), 0) AS held
-      FROM parts WHERE grant_id IS NOT NULL GROUP BY wallet_id, asset, grant_id
+      FROM (SELECT wallet_id, asset, grant_id, kind, debit_account, credit_account, atoms FROM parts
+             WHERE grant_id IS NOT NULL
+             UNION ALL
+            SELECT c.wallet_id, c.asset, c.grant_id, c.kind, c.debit_account, c.credit_account,
+                   c.atoms
+              FROM page
+              JOIN grant_checkpoints AS c ON c.tenant_id = $1 AND c.wallet_id = page.wallet_id
+           ) AS p
+     GROUP BY wallet_id, asset, grant_id
 ), stored_grants AS MATERIALIZED (
     SELECT g.wallet_id, g.asset, g.grant_id, g.amount, g.remaining, g.held, g.dormant, g.breadth
       FROM page JOIN grants AS g ON g.tenant_id = $1 AND g.wallet_id = page.wallet_id
@@ -257,9 +317,18 @@ WITH page AS MATERIALIZED (
       LEFT JOIN pins AS p ON p.wallet_id = v.wallet_id AND p.grant_id = v.grant_id
      CROSS JOIN LATERAL (VALUES {_GRANT_FIGURES}) AS f (figure, stored, derived)
     UNION ALL
-    SELECT wallet_id, 'wallet.sequence', max(sequence), count(DISTINCT sequence), NULL
-      FROM moves GROUP BY wallet_id
-    HAVING max(sequence) <> count(DISTINCT sequence) OR count(*) <> count(DISTINCT sequence)
+    SELECT n.wallet_id, 'wallet.sequence', n.last_number, n.known, NULL
+      FROM (SELECT wallet_id, max(last_number) AS last_number, sum(known) AS known,
+                   bool_or(repeated) AS repeated
+              FROM (SELECT wallet_id, max(sequence) AS last_number,
+                           count(DISTINCT sequence) AS known,
+                           count(*) <> count(DISTINCT sequence) AS repeated
+                      FROM moves GROUP BY wallet_id
+                     UNION ALL
+                    SELECT wallet_id, max(last_sequence), sum(moves), false
+                      FROM archived GROUP BY wallet_id) AS u
+             GROUP BY wallet_id) AS n
+     WHERE n.last_number <> n.known OR n.repeated
 )
 SELECT (SELECT max(wallet_id::text) FROM page) AS wallet_id, '' AS figure,
        (SELECT count(*) FROM page)::text AS stored, (SELECT count(*) FROM moves)::text AS derived,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from chassis.call import Call
 from chassis.database import Database
 from chassis.paging import next_token, parse_page
@@ -11,6 +13,7 @@ from kernel.ids import new_id
 from tollgate.wallet.v1 import wallet_service_pb2 as pb
 from wallet.assets.operations import Scales
 from wallet.wallets import operations
+from wallet.wallets.jobs import Watcher
 from wallet.wallets.wire import (
     CUSTOMER_ID_MAX,
     STATES,
@@ -21,14 +24,17 @@ from wallet.wallets.wire import (
 )
 
 CUSTOMERS_MAX = 1_000
+WATCHED_MAX = 100  # by one stream
+POSITIONS_MAX = 10_000
 
 
 class WalletService:
     """Purses and what is in them."""
 
-    def __init__(self, database: Database, scales: Scales) -> None:
+    def __init__(self, database: Database, scales: Scales, watcher: Watcher) -> None:
         self._database = database
         self._scales = scales
+        self._watcher = watcher
 
     async def CreateWallet(
         self, request: pb.CreateWalletRequest, call: Call
@@ -84,3 +90,23 @@ class WalletService:
             parse_text(customer_id, "customer_ids", maximum=CUSTOMER_ID_MAX)
         balances = await operations.get_balances(self._database, call.tenant_id, customers)
         return pb.GetBalancesResponse(balances=[render_balance(balance) for balance in balances])
+
+    async def WatchBalances(
+        self, request: pb.WatchBalancesRequest, call: Call
+    ) -> AsyncIterator[pb.WatchBalancesResponse]:
+        if not 1 <= len(request.customer_ids) <= WATCHED_MAX:
+            raise InvalidValue("customer_ids", f"takes 1 to {WATCHED_MAX} customers")
+        for customer_id in request.customer_ids:
+            parse_text(customer_id, "customer_ids", maximum=CUSTOMER_ID_MAX)
+        if len(request.positions) > POSITIONS_MAX:
+            raise InvalidValue("positions", f"takes at most {POSITIONS_MAX}")
+        positions = {
+            str(parse_uuid(position.wallet_id, "positions.wallet_id")): position.sequence
+            for position in request.positions
+        }
+        customers = frozenset(request.customer_ids)
+        async with self._watcher.watching(call.tenant_id, customers, positions) as watch:
+            while balances := await watch.next(call.seconds_left()):
+                yield pb.WatchBalancesResponse(
+                    balances=[render_balance(balance) for balance in balances]
+                )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -154,6 +154,31 @@ async def list_balances_of_customers(
         " ORDER BY w.customer_id, w.priority, w.wallet_id, b.asset",
         tenant_id,
         list(customer_ids),
+    )
+    return [_balance(row) for row in rows]
+
+
+async def list_changed_balances(
+    tx: Connection,
+    tenant_id: UUID,
+    customer_ids: Sequence[str],
+    seen: Mapping[tuple[str, str], tuple[int, int]],
+) -> list[BalanceView]:
+    """Balances of some customers but those that were seen with this number and limit."""
+    rows = await tx.fetch(
+        f"SELECT {_BALANCE_COLUMNS}{_BALANCE_TABLES}"
+        " LEFT JOIN unnest($3::uuid[], $4::text[], $5::bigint[], $6::text[])"
+        " AS k (wallet_id, asset, sequence, floor)"
+        " ON k.wallet_id = b.wallet_id AND k.asset = b.asset"
+        " WHERE w.tenant_id = $1 AND w.customer_id = ANY ($2)"
+        " AND (k.sequence IS NULL OR b.sequence > k.sequence OR b.floor <> k.floor::numeric)"
+        " ORDER BY w.customer_id, w.priority, w.wallet_id, b.asset",
+        tenant_id,
+        list(customer_ids),
+        [UUID(wallet_id) for wallet_id, _ in seen],
+        [asset for _, asset in seen],
+        [sequence for sequence, _ in seen.values()],
+        [str(floor) for _, floor in seen.values()],
     )
     return [_balance(row) for row in rows]
 

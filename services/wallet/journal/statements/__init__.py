@@ -1,0 +1,1 @@
+"""Statements: a period of one wallet, from opening to closing."""
