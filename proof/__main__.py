@@ -7,6 +7,7 @@ import asyncio
 import importlib
 import os
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -45,6 +46,10 @@ def main() -> None:
 
 
 async def _run(names: tuple[str, ...] | list[str], options: Options) -> list[Layer]:
+    task = asyncio.current_task()
+    assert task is not None
+    # Told to stop, it ends what it started before it ends.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     started = time.monotonic()
     layers = []
     with tempfile.TemporaryDirectory(prefix="proof-", ignore_cleanup_errors=True) as folder:

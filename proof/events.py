@@ -81,8 +81,8 @@ class Cast:
 
 async def run(layer: Layer, options: Options, stage: Stage) -> None:
     """The same events twice, without faults and with them; then crash points of a charge."""
-    count = EVENTS_LONG if options.long else EVENTS
-    faults = FAULTS_LONG if options.long else FAULTS
+    count = min(options.operations or EVENTS_LONG, EVENTS_LONG if options.long else EVENTS)
+    faults = min(options.faults or FAULTS_LONG, FAULTS_LONG if options.long else FAULTS)
     async with open_stage(stage.folder / "events") as own, AsyncExitStack() as stack:
         cast = await _set_up(own, stack)
         calm_world, calm = await _play(cast, options.seed, count, lambda: True)

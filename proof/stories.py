@@ -211,7 +211,8 @@ async def what_a_hold_pinned_of_an_expired_grant_does_not_return(scene: Scene) -
     stamp.FromDatetime(expire)
     await scene.first.grant(wallet_id, "100", expire_time=stamp)
     hold_id = (await scene.first.hold("40", "expired")).hold.hold_id
-    await superuser.execute("SELECT pg_sleep_until($1 + interval '20 milliseconds')", expire)
+    over = "SELECT pg_sleep_until($1::timestamptz + interval '20 milliseconds')"
+    await superuser.execute(over, expire)
     assert (await scene.first.void(hold_id)).available == "0"
     assert reasons([await scene.first.debit("1", "expired")]) == ["INSUFFICIENT_FUNDS"]
 

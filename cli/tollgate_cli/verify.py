@@ -14,6 +14,7 @@ from typing import Any
 
 from tollgate.metering.v1 import event_pb2 as events
 from tollgate.wallet.v1 import ledger_service_pb2 as ledger
+from tollgate_cli.walking import Walk
 from tollgate_sdk import Tollgate
 
 FINDINGS_MAX = 20  # the first ones say what is wrong; the rest say it again
@@ -33,6 +34,7 @@ class Findings:
     events: int = 0
     charges: int = 0
     wrong: list[str] = field(default_factory=list)
+    first: str = ""  # of the ledger: the first row, by wallet, that disagrees
 
     @property
     def clean(self) -> bool:
@@ -43,13 +45,16 @@ class Findings:
             self.wrong.append(sentence)
 
 
-async def verify(client: Tollgate, progress: Progress | None = None) -> Findings:
-    """Check one tenant: ledger, usage, and charges against debits."""
+async def verify(
+    client: Tollgate, progress: Progress | None = None, walk: Walk | None = None
+) -> Findings:
+    """Check one tenant: ledger, usage, and charges against debits. The ledger is looked at as
+    `walk` says, and from where it stands."""
     told = progress or (lambda _stage, _count: None)
     findings = Findings()
     # Side by side: the wallet replays its journal while metering recounts its events.
     await asyncio.gather(
-        _verify_ledger(client, findings, told),
+        _verify_ledger(client, findings, told, walk or Walk()),
         _verify_trial_balance(client, findings),
         _verify_usage(client, findings, told),
         _compare_charges(client, findings, told),
@@ -57,17 +62,32 @@ async def verify(client: Tollgate, progress: Progress | None = None) -> Findings
     return findings
 
 
-async def _verify_ledger(client: Tollgate, findings: Findings, progress: Progress) -> None:
-    request = ledger.VerifyLedgerRequest()
+async def _verify_ledger(
+    client: Tollgate, findings: Findings, progress: Progress, walk: Walk
+) -> None:
+    await asyncio.gather(*[_verify_shard(client, progress, walk, shard) for shard in walk.left])
+    findings.wallets, findings.transfers = walk.wallets, walk.transfers
+    findings.first = walk.first
+    for _, _, sentence in walk.wrong:
+        findings.add(sentence)
+
+
+async def _verify_shard(client: Tollgate, progress: Progress, walk: Walk, shard: int) -> None:
+    request = ledger.VerifyLedgerRequest(
+        shard=shard, shards=walk.shards, page_token=walk.token(shard)
+    )
     async for page in _pages(client, client.ledger.VerifyLedger, request):
-        findings.wallets += page.wallets_checked
-        findings.transfers += page.transfers_checked
         progress("ledger", page.wallets_checked)
-        for wrong in page.disagreements:
-            findings.add(
-                f"wallet {wrong.wallet_id}: {wrong.figure} is {wrong.stored}, "
-                f"the journal says {wrong.derived}"
+        wrong = [
+            (
+                found.wallet_id,
+                found.figure,
+                f"wallet {found.wallet_id}: {found.figure} is {found.stored}, "
+                f"the journal says {found.derived}",
             )
+            for found in page.disagreements
+        ]
+        walk.step(shard, page.next_page_token, page.wallets_checked, page.transfers_checked, wrong)
 
 
 async def _verify_trial_balance(client: Tollgate, findings: Findings) -> None:
