@@ -103,7 +103,11 @@ class Gate:
         cost every request a look-up.
         """
         cases = weighed.cases
-        made = {position: case.answer() for position, case in cases.items()}
+        made: dict[int, Authorization] = {}
+        for position in cases:
+            answer = answers[position]
+            assert isinstance(answer, Authorization)
+            made[position] = answer
         # What is faulty now may have been in order when it came first.
         faulty = {asks[position].request_id: position for position in answers.keys() - made.keys()}
         lost: dict[int, Authorization] = {}

@@ -219,6 +219,8 @@ def _reserved(each: Authorization) -> str:
 
 
 def _measured(each: Authorization) -> str:
+    if not each.measured:
+        return "[]"
     return json.dumps([list(part) for part in each.measured])
 
 
@@ -236,7 +238,7 @@ def _details(each: Authorization) -> str:
             [*standing[:-1], standing.reset_time and standing.reset_time.isoformat()]
             for standing in each.standings
         ]
-    return json.dumps(details, ensure_ascii=False)
+    return json.dumps(details, ensure_ascii=False) if details else "{}"
 
 
 def _standing(values: list[Any]) -> Standing:

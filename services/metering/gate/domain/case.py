@@ -91,6 +91,8 @@ class Case:
     def limited(self) -> dict[str, str]:
         """What it sets aside of limits, by meter."""
         limits = self.card.limits if self.card is not None else {}
+        if not limits:
+            return {}
         return {
             meter.code: text_of(value)
             for meter, value in added_up(self.measured.counted)
