@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from uuid import UUID
 
 import asyncpg
@@ -22,6 +23,7 @@ from invoicing.catalog.domain import (
 from invoicing.entitlements.domain.value import entitlement_documents, entitlements_of
 from kernel.period import Every, Unit
 
+PRICES_KEPT_MAX = 4_096  # prices of many plans; each is a few kilobytes
 PRICE_COLUMNS = (
     "p.price_id, p.code AS price_code, p.description, p.kind, p.meter, p.dimensions, p.pricing,"
     " p.settlement, p.timing, p.tax_category"
@@ -202,17 +204,45 @@ def every_of(row: asyncpg.Record) -> Every:
 
 
 def price_of(row: asyncpg.Record) -> PlanPrice:
+    """The price in a row. Equal rows give the same value, so that it is parsed once."""
+    return _price(
+        row["price_id"],
+        row["price_code"],
+        row["description"],
+        row["kind"],
+        row["meter"],
+        row["dimensions"],
+        row["pricing"],
+        row["settlement"],
+        row["timing"],
+        row["tax_category"],
+    )
+
+
+@lru_cache(maxsize=PRICES_KEPT_MAX)
+def _price(
+    price_id: UUID,
+    code: str,
+    description: str,
+    kind: str,
+    meter: str,
+    dimensions: str,
+    pricing: str,
+    settlement: str,
+    timing: str,
+    tax_category: str,
+) -> PlanPrice:
     return PlanPrice(
-        price_id=row["price_id"],
-        code=row["price_code"],
-        description=row["description"],
-        kind=PriceKind(row["kind"]),
-        meter=row["meter"],
-        dimensions=json.loads(row["dimensions"]),
-        document=json.loads(row["pricing"]),
-        settlement=Settlement(row["settlement"]),
-        timing=Timing(row["timing"]),
-        tax_category=row["tax_category"],
+        price_id=price_id,
+        code=code,
+        description=description,
+        kind=PriceKind(kind),
+        meter=meter,
+        dimensions=json.loads(dimensions),
+        document=json.loads(pricing),
+        settlement=Settlement(settlement),
+        timing=Timing(timing),
+        tax_category=tax_category,
     )
 
 
