@@ -1,4 +1,4 @@
-"""`tollgate catalog`: plans and coupons as one file that is reviewed, compared and applied."""
+"""`tollgate catalog`: meters, plans and coupons as one file: reviewed, compared and applied."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ import typer
 from kernel.errors import InvalidValue
 from tollgate.invoicing.v1 import catalog_pb2 as pb
 from tollgate.invoicing.v1 import coupon_pb2
+from tollgate.metering.v1 import meter_pb2
 from tollgate_cli import screen
 from tollgate_cli.catalog_file import (
     Catalog,
     compare,
     read,
     stated_coupon,
+    stated_meter,
     stated_plan,
     write,
 )
@@ -61,12 +63,13 @@ def catalog(
         str, typer.Option(help="Instead: addresses, as invoicing=host:port,…")
     ] = "",
 ) -> None:
-    """Keep plans and coupons in a file: export what is offered, show what a file would change, or
-    change it. The tenant is that of the API key in TOLLGATE_API_KEY, else of the seeded one.
+    """Keep meters, plans and coupons in a file: export what is offered, show what a file would
+    change, or change it. The tenant is that of the API key in TOLLGATE_API_KEY, else of the seeded
+    one.
 
-    A plan that differs gets its next version, published; who has a subscription stays where it is.
-    What the file does not name is left alone. Applying twice changes nothing. Exit code of diff: 0
-    where nothing would change, 2 where something would.
+    A plan or meter that differs gets its next version, published; who has a subscription stays
+    where it is. What the file does not name is left alone. Applying twice changes nothing. Exit
+    code of diff: 0 where nothing would change, 2 where something would.
     """
     where, key = find_endpoints(folder, endpoints), find_key(folder)
     if action is Action.EXPORT:
@@ -124,7 +127,22 @@ async def fetch(client: Tollgate) -> Installed:
         if not token:
             break
     offered = {code: stated_plan(plan) for code, plan in published.items()}
-    return Installed(Catalog(offered, coupons), drafts)
+    return Installed(Catalog(offered, coupons, await _meters(client)), drafts)
+
+
+async def _meters(client: Tollgate) -> dict[str, meter_pb2.Meter]:
+    """Meters that count, each in the version that was published last."""
+    found: dict[str, meter_pb2.Meter] = {}
+    token = ""
+    while True:
+        listed = await client.call(
+            client.meters.ListMeters,
+            meter_pb2.ListMetersRequest(page_size=PAGE_SIZE, page_token=token),
+        )
+        found |= {one.code: stated_meter(one) for one in listed.meters if not one.archived}
+        token = listed.next_page_token
+        if not token:
+            return found
 
 
 async def apply(client: Tollgate, installed: Installed, wanted: Catalog) -> list[str]:
@@ -133,7 +151,11 @@ async def apply(client: Tollgate, installed: Installed, wanted: Catalog) -> list
     Raises InvalidValue, before anything is done, where a coupon would have to change.
     """
     check_coupons(installed.offered, wanted)
-    done = []
+    done = [
+        await _apply_meter(client, meter, is_new=code not in installed.offered.meters)
+        for code, meter in sorted(wanted.meters.items())
+        if installed.offered.meters.get(code) != meter
+    ]
     for code, plan in sorted(wanted.plans.items()):
         if installed.offered.plans.get(code) == plan:
             continue
@@ -152,6 +174,25 @@ async def apply(client: Tollgate, installed: Installed, wanted: Catalog) -> list
         )
         done.append(f"Coupon {code} is created.")
     return done or ["Nothing to change."]
+
+
+async def _apply_meter(client: Tollgate, meter: meter_pb2.Meter, *, is_new: bool) -> str:
+    """Publish a meter, or its next version from now on. Raises what metering refuses."""
+    if is_new:
+        await client.call(
+            client.meters.CreateMeter,
+            meter_pb2.CreateMeterRequest(request_id=uuid.uuid4().hex, meter=meter),
+        )
+        return f"Meter {meter.code} is created."
+    await client.call(
+        client.meters.CreateMeterDraft,
+        meter_pb2.CreateMeterDraftRequest(request_id=uuid.uuid4().hex, meter=meter),
+    )
+    answer = await client.call(
+        client.meters.PublishMeter,
+        meter_pb2.PublishMeterRequest(request_id=uuid.uuid4().hex, code=meter.code),
+    )
+    return f"Meter {meter.code}: version {answer.meter.version} is published."
 
 
 def check_coupons(present: Catalog, wanted: Catalog) -> None:
@@ -177,6 +218,7 @@ def _show(present: Catalog, wanted: Catalog) -> bool:
     """Print what a file would change; False where that is nothing."""
     changed = False
     for kind, before, after in (
+        ("meter", present.meters, wanted.meters),
         ("plan", present.plans, wanted.plans),
         ("coupon", present.coupons, wanted.coupons),
     ):

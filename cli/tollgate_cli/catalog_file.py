@@ -1,10 +1,11 @@
-"""The catalog as one YAML file: plans and coupons, every number as text, defaults left out."""
+"""The catalog as one YAML file: meters, plans and coupons; numbers as text, defaults left out."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import yaml
@@ -13,7 +14,9 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from kernel.errors import InvalidValue
+from kernel.money import format_decimal
 from tollgate.invoicing.v1 import catalog_pb2, coupon_pb2
+from tollgate.metering.v1 import meter_pb2
 
 # The values of enums as people write them: without the name of their enum.
 PREFIXES = {
@@ -22,21 +25,29 @@ PREFIXES = {
     "BillingTiming": "BILLING_TIMING_",
     "IntervalUnit": "INTERVAL_UNIT_",
     "CouponDuration": "COUPON_DURATION_",
+    "Aggregation": "AGGREGATION_",
+    "FilterOperator": "FILTER_OPERATOR_",
+    "PropertyType": "PROPERTY_TYPE_",
+    "MeterRoundingMode": "METER_ROUNDING_MODE_",
+    "RoundingPoint": "ROUNDING_POINT_",
+    "MissingValue": "MISSING_VALUE_",
 }
 # What an installation adds to what was stated.
 ASSIGNED = {
     "Plan": ("version", "state", "create_time", "publish_time"),
     "PlanPrice": ("price_id",),
     "Coupon": ("redemptions", "archived", "create_time"),
+    "Meter": ("create_time", "archived", "version", "state", "effective_time"),
 }
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """What is sold, as it is stated: plans and coupons by code."""
+    """What is counted and sold, as it is stated: meters, plans and coupons by code."""
 
     plans: Mapping[str, catalog_pb2.Plan]
     coupons: Mapping[str, coupon_pb2.Coupon]
+    meters: Mapping[str, meter_pb2.Meter] = field(default_factory=dict)
 
 
 def stated_plan(plan: catalog_pb2.Plan) -> catalog_pb2.Plan:
@@ -65,15 +76,40 @@ def stated_coupon(coupon: coupon_pb2.Coupon) -> coupon_pb2.Coupon:
     return stated
 
 
+def stated_meter(meter: meter_pb2.Meter) -> meter_pb2.Meter:
+    """A meter without what an installation assigned, its rounding written one way."""
+    stated = meter_pb2.Meter()
+    stated.CopyFrom(meter)
+    _clear(stated)
+    if stated.on_missing == meter_pb2.MISSING_VALUE_REFUSE:
+        stated.on_missing = meter_pb2.MISSING_VALUE_UNSPECIFIED
+    for condition in stated.filters:
+        condition.values[:] = sorted(condition.values)
+    if stated.HasField("rounding"):
+        rounding = stated.rounding
+        if rounding.HasField("digits"):
+            rounding.step = format_decimal(Decimal(1).scaleb(-rounding.digits))
+            rounding.ClearField("digits")
+        rounding.point = rounding.point or meter_pb2.ROUNDING_POINT_PERIOD
+    return stated
+
+
+def parse_meter(document: Any, path: str) -> meter_pb2.Meter:
+    """A meter as people write it. Raises InvalidValue naming what is wrong and where."""
+    return stated_meter(_parse(document, meter_pb2.Meter(), path))
+
+
 def _clear(message: Message) -> None:
-    for field in ASSIGNED[message.DESCRIPTOR.name]:
-        message.ClearField(field)
+    for name in ASSIGNED[message.DESCRIPTOR.name]:
+        message.ClearField(name)
 
 
 def write(catalog: Catalog) -> str:
     """The file. The same catalog gives the same text."""
+    meters = {"meters": [_document(meter) for _, meter in sorted(catalog.meters.items())]}
     return _text(
-        {
+        (meters if catalog.meters else {})
+        | {
             "plans": [_document(plan) for _, plan in sorted(catalog.plans.items())],
             "coupons": [_document(coupon) for _, coupon in sorted(catalog.coupons.items())],
         }
@@ -89,9 +125,10 @@ def read(text: str) -> Catalog:
         raise InvalidValue("file", "is not YAML: " + " ".join(str(error).split())) from error
     if not isinstance(document, dict):
         raise InvalidValue("file", "holds no plans and coupons")
-    unknown = sorted(set(document) - {"plans", "coupons"})
+    unknown = sorted(set(document) - {"meters", "plans", "coupons"})
     if unknown:
-        raise InvalidValue(unknown[0], "is not known; a catalog has plans and coupons")
+        raise InvalidValue(unknown[0], "is not known; a catalog has meters, plans and coupons")
+    meters = [parse_meter(each, field) for field, each in _listed(document, "meters")]
     plans = [
         stated_plan(_parse(each, catalog_pb2.Plan(), field))
         for field, each in _listed(document, "plans")
@@ -100,7 +137,9 @@ def read(text: str) -> Catalog:
         stated_coupon(_parse(each, coupon_pb2.Coupon(), field))
         for field, each in _listed(document, "coupons")
     ]
-    return Catalog(_by_code(plans, "plans"), _by_code(coupons, "coupons"))
+    return Catalog(
+        _by_code(plans, "plans"), _by_code(coupons, "coupons"), _by_code(meters, "meters")
+    )
 
 
 def compare(present: Message | None, wanted: Message) -> str:
@@ -151,7 +190,12 @@ def _typed_field(value: Any, field: FieldDescriptor, path: str) -> Any:
     if isinstance(value, list):
         return [_typed_field(one, field, f"{path}[{index}]") for index, one in enumerate(value)]
     if field.message_type is not None:
-        if field.message_type.GetOptions().map_entry or field.message_type.name == "Timestamp":
+        if field.message_type.GetOptions().map_entry:
+            kind = field.message_type.fields_by_name["value"]
+            if kind.enum_type is None or not isinstance(value, dict):
+                return value
+            return {name: _typed_field(one, kind, f"{path}.{name}") for name, one in value.items()}
+        if field.message_type.name == "Timestamp":
             return value
         return _typed(value, field.message_type, path)
     if field.enum_type is not None and isinstance(value, str):
@@ -175,7 +219,12 @@ def _shortened(document: dict[str, Any], descriptor: Descriptor) -> dict[str, An
         if field.enum_type is not None:
             prefix = PREFIXES.get(field.enum_type.name, "")
             values = [one.removeprefix(prefix) for one in values]
-        elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
+        elif field.message_type is not None and field.message_type.GetOptions().map_entry:
+            kind = field.message_type.fields_by_name["value"].enum_type
+            if kind is not None:
+                prefix = PREFIXES.get(kind.name, "")
+                values = [{key: one.removeprefix(prefix) for key, one in sorted(value.items())}]
+        elif field.message_type is not None:
             values = [
                 _shortened(one, field.message_type) if isinstance(one, dict) else one
                 for one in values

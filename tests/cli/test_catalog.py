@@ -17,11 +17,22 @@ from tests.invoicing.support import Books, fixed
 from tests.support.databases import FreshDatabase
 from tests.support.services import SERVICE_SECRET, Services
 from tollgate.invoicing.v1 import catalog_pb2
+from tollgate.metering.v1 import meter_pb2
 from tollgate_cli import catalog as command
 from tollgate_cli.catalog import Action, catalog
 from tollgate_cli.catalog_file import compare, read, write
 
 FILE = """
+meters:
+- code: storage
+  event_name: stored
+  aggregation: WEIGHTED_SUM
+  value_expression: bytes / 1000
+  property_types: {bytes: NUMBER}
+  carry_over: true
+  rounding: {mode: CEIL, digits: 2}
+  filters:
+  - {property: region, operator: NOT_EXISTS}
 plans:
 - code: pro
   name: Pro
@@ -63,6 +74,10 @@ def test_numbers_stay_text_and_what_is_written_is_read_again() -> None:
     assert not pro.prices[1].pricing.minimum_prorated
     assert pro.prices[1].timing == catalog_pb2.BILLING_TIMING_ARREARS
     assert wanted.coupons["SPRING"].rate == "0.1"
+    storage = wanted.meters["storage"]
+    assert storage.aggregation == meter_pb2.AGGREGATION_WEIGHTED_SUM
+    assert storage.property_types["bytes"] == meter_pb2.PROPERTY_TYPE_NUMBER
+    assert storage.rounding.step == "0.01"
     text = write(wanted)
     assert read(text) == wanted
     assert write(read(text)) == text
@@ -80,6 +95,8 @@ def test_numbers_stay_text_and_what_is_written_is_read_again() -> None:
         ("plans: [7]", "plans[0]: is not a Plan"),
         ("plans: [{code: a, nmae: A}]", "nmae"),
         ("plans: [{code: a}, {code: a}]", "there twice"),
+        ("meters: [{code: a, aggregation: MEAN}]", "AGGREGATION_MEAN"),
+        ("meters: [{code: a, property_types: {b: DATE}}]", "PROPERTY_TYPE_DATE"),
         ("plans: [{code: a, prices: [{kind: FREE}]}]", "PRICE_KIND_FREE"),
     ],
 )
@@ -98,11 +115,12 @@ async def test_a_file_is_applied_once_and_then_says_what_is_there(
 ) -> None:
     tenant_id = uuid4()
     await services.run("invoicing", database)
+    await services.run("metering", database, peers={"wallet": "127.0.0.1:9"})  # asked nothing here
     books = Books(await services.channel("invoicing"), tenant_id)
     await books.publish(fixed("5"), code="basic")
     key = mint(SERVICE_SECRET, "operator", tenant_id, datetime.now(UTC), Environment.LIVE)
     monkeypatch.setenv("TOLLGATE_API_KEY", key)
-    where = f"invoicing={services.addresses['invoicing']}"
+    where = ",".join(f"{name}={services.addresses[name]}" for name in ("invoicing", "metering"))
     file = tmp_path / "catalog.yaml"
 
     async def run(action: Action, path: Path | None = file) -> str:
@@ -122,16 +140,19 @@ async def test_a_file_is_applied_once_and_then_says_what_is_there(
     assert "+name: Pro" in shown
     assert await versions() == [("basic", 1, published)]
 
-    assert "Plan pro: version 1 is published." in await run(Action.APPLY)
+    applied = await run(Action.APPLY)
+    assert "Meter storage is created." in applied
+    assert "Plan pro: version 1 is published." in applied
     assert "Nothing to change." in await run(Action.APPLY)
     await run(Action.DIFF)
     exported = await run(Action.EXPORT, None)
     assert set(read(exported).plans) == {"basic", "pro"}
     assert read(exported).plans["pro"] == read(FILE).plans["pro"]
     assert read(exported).coupons == read(FILE).coupons
+    assert read(exported).meters == read(FILE).meters
 
     # A change is the next version; a draft that an apply left behind is the one to publish.
-    changed = FILE.replace("49.00", "59.00")
+    changed = FILE.replace("49.00", "59.00").replace("bytes / 1000", "bytes / 1024")
     await books.call(
         books.catalog.CreatePlan,
         catalog_pb2.CreatePlanRequest(plan=read(changed).plans["pro"]),
@@ -142,7 +163,9 @@ async def test_a_file_is_applied_once_and_then_says_what_is_there(
     difference = capsys.readouterr().out
     assert "-      amount: '49.00'" in difference
     assert "+      amount: '59.00'" in difference
-    assert "Plan pro: version 2 is published." in await run(Action.APPLY)
+    applied = await run(Action.APPLY)
+    assert "Meter storage: version 2 is published." in applied
+    assert "Plan pro: version 2 is published." in applied
     assert await versions() == [
         ("basic", 1, published),
         ("pro", 1, published),

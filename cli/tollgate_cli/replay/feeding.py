@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from kernel.money import format_decimal
+from kernel.money import format_atoms, format_decimal, round_to_atoms
 from tollgate.invoicing.v1 import catalog_pb2 as catalog
 from tollgate.invoicing.v1 import customer_pb2 as customers
 from tollgate.invoicing.v1 import subscription_pb2 as subscriptions
 from tollgate.metering.v1 import gate_pb2 as gate
-from tollgate.metering.v1 import meter_pb2 as meters
 from tollgate.metering.v1 import usage_pb2 as usage
 from tollgate.type.v1 import amount_pb2
 from tollgate.wallet.v1 import wallet_pb2 as wallets
@@ -90,16 +90,7 @@ async def _open(client: Tollgate, mapping: UsageMapping, surveyed: Survey) -> No
         kind = wallets.AssetKind.Value(f"ASSET_KIND_{asset.kind}")
         await setting_up.create_asset(client, asset.code, asset.scale, kind)
     for spec in mapping.meters:
-        meter = meters.Meter(
-            code=spec.code,
-            name=spec.code,
-            event_name=spec.event_name,
-            aggregation=meters.Aggregation.Value(f"AGGREGATION_{spec.aggregation}"),
-            value_property=spec.value_property,
-            dimensions=spec.dimensions,
-            unit=spec.unit,
-        )
-        await setting_up.create_meter(client, meter)
+        await setting_up.create_meter(client, spec.message)
     month = catalog.BillingInterval(count=1, unit=catalog.INTERVAL_UNIT_MONTH)
     plan = catalog.Plan(
         code=PLAN, name="Replay", interval=month, prices=[_plan_price(p) for p in mapping.prices]
@@ -196,11 +187,16 @@ async def _usage(client: Tollgate, surveyed: Survey) -> ByCustomer:
         while True:
             answer = await client.call(client.usage.QueryUsage, request)
             for row in answer.rows:
-                sums[row.customer_id][row.meter] += Decimal(row.quantity)
+                sums[row.customer_id][row.meter] += _rounded(row.quantity)
             if not answer.next_page_token:
                 break
             request.page_token = answer.next_page_token
     return sums
+
+
+def _rounded(quantity: str) -> Decimal:
+    """A quantity for people: a weighted sum may be a fraction that never ends."""
+    return Decimal(format_atoms(round_to_atoms(Fraction(quantity), 18), 18))
 
 
 async def _balances(client: Tollgate, surveyed: Survey) -> ByCustomer:

@@ -17,6 +17,8 @@ from kernel.errors import InvalidValue
 from kernel.money import parse_atoms, parse_decimal
 from kernel.period import parse_zone
 from rating import parse_price
+from tollgate.metering.v1 import meter_pb2
+from tollgate_cli.catalog_file import parse_meter
 
 FORMATS = ("csv", "jsonl", "cloudevents")
 CLOUD_EVENTS = "cloudevents"
@@ -26,7 +28,6 @@ CLOUD_EVENT_COLUMNS = {
     "id": "id",
     "customer": {"column": "subject"},
 }
-AGGREGATIONS = ("COUNT", "SUM", "MAX")
 SETTLEMENTS = ("WALLET", "INVOICE")
 GROUPS_MAX = 100_000
 
@@ -56,11 +57,8 @@ class MeterSpec:
     """One meter to create."""
 
     code: str
-    event_name: str
-    aggregation: str
     value_property: str
-    dimensions: tuple[str, ...]
-    unit: str
+    message: meter_pb2.Meter
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +187,17 @@ def _cross_check(mapping: UsageMapping) -> None:
     meters = {meter.code for meter in mapping.meters}
     assets = {asset.code: asset for asset in mapping.assets}
     for i, meter in enumerate(mapping.meters):
-        is_named = mapping.format == CLOUD_EVENTS or meter.value_property in mapping.properties
-        if meter.value_property and not is_named:
-            raise InvalidValue(
-                f"meters[{i}].value_property",
-                f"{meter.value_property!r} is not among event.properties",
-            )
+        if mapping.format == CLOUD_EVENTS:
+            continue
+        for field, name in (
+            ("value_property", meter.value_property),
+            ("operation_property", meter.message.operation_property),
+            *(("property_types", name) for name in meter.message.property_types),
+        ):
+            if name and name not in mapping.properties:
+                raise InvalidValue(
+                    f"meters[{i}].{field}", f"{name!r} is not among event.properties"
+                )
     for i, price in enumerate(mapping.prices):
         if price.meter not in meters:
             raise InvalidValue(f"prices[{i}].meter", f"there is no meter {price.meter!r}")
@@ -220,27 +223,31 @@ def _asset(entry: Mapping[str, Any], path: str) -> AssetSpec:
 
 
 def _meter(entry: Mapping[str, Any], path: str) -> MeterSpec:
-    _known(
-        entry,
-        path,
-        ("code", "event_name", "aggregation", "value_property", "dimensions", "unit"),
-    )
-    aggregation = _choice(entry.get("aggregation"), f"{path}.aggregation", AGGREGATIONS)
-    value_property = str(entry.get("value_property", ""))
-    if (aggregation == "COUNT") == bool(value_property):
-        why = "must be absent with COUNT" if value_property else f"is needed with {aggregation}"
+    """A meter, with the fields of the API: "LAST" for AGGREGATION_LAST, and so on."""
+    meter = parse_meter(_texts(entry), path)
+    code = _text(meter.code, f"{path}.code")
+    _text(meter.event_name, f"{path}.event_name")
+    if not meter.aggregation:
+        allowed = ", ".join(
+            name.removeprefix("AGGREGATION_") for name in meter_pb2.Aggregation.keys()[1:]
+        )
+        raise InvalidValue(f"{path}.aggregation", f"is required: one of {allowed}")
+    says = bool(meter.value_property or meter.value_expression)
+    if (meter.aggregation == meter_pb2.AGGREGATION_COUNT) == says:
+        kind = meter_pb2.Aggregation.Name(meter.aggregation).removeprefix("AGGREGATION_")
+        why = "must be absent with COUNT" if says else f"is needed with {kind}"
         raise InvalidValue(f"{path}.value_property", why)
-    dimensions = entry.get("dimensions", [])
-    if not isinstance(dimensions, list):
-        raise InvalidValue(f"{path}.dimensions", "must be a list of properties")
-    return MeterSpec(
-        _text(entry.get("code"), f"{path}.code"),
-        _text(entry.get("event_name"), f"{path}.event_name"),
-        aggregation,
-        value_property,
-        tuple(str(name) for name in dimensions),
-        str(entry.get("unit", "")),
-    )
+    meter.name = meter.name or code
+    return MeterSpec(code, meter.value_property, meter)
+
+
+def _texts(value: Any) -> Any:
+    """The same with every number as text, which the messages read exactly."""
+    if isinstance(value, Mapping):
+        return {str(name): _texts(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_texts(one) for one in value]
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def _price(entry: Mapping[str, Any], path: str, index: int) -> PriceSpec:
