@@ -25,6 +25,7 @@ from tests.support.databases import FreshDatabase
 STAGE = "TOLLGATE_PROOF"
 SURVIVED, KILLED, BROKEN = 0, 1, 2
 CORE_EXAMPLES, MODEL_EXAMPLES, LIVE_EXAMPLES = 300, 250, 60
+MODEL_STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def check_core(given: Given) -> None:
 
 def check_model(given: Given) -> None:
     """Layer 2 in small, in memory."""
-    try_core(given.seed, MODEL_EXAMPLES, shrink=False)
+    try_core(given.seed, MODEL_EXAMPLES, shrink=False, steps=MODEL_STEPS)
 
 
 def check_live(given: Given) -> None:

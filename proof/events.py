@@ -21,7 +21,7 @@ from proof.claims import Layer, Options, tell
 from proof.injecting import Injector
 from proof.line import Line
 from proof.load import CHANNEL_OPTIONS
-from proof.stage import Program, Programs, Stage, open_stage, programs
+from proof.stage import HOST, Program, Programs, Stage, open_stage, programs
 from tests.metering.world import ACCEPTED, INVALID, PENDING, REJECTED, World, new_tenant, unit_price
 from tests.support.databases import FreshDatabase
 from tests.support.services import credential
@@ -36,6 +36,7 @@ CALLERS = 6
 BATCH_MAX = 40
 CALL_SECONDS_MAX = 8.0
 PAUSE_SECONDS = 0.1
+CALLS_MAX = 300
 PAGE = 5_000
 SETTLE_SECONDS_MAX = 60.0
 POINTS = (
@@ -44,6 +45,20 @@ POINTS = (
     "after_charge_before_settle",
     "after_settle_before_reply",
 )
+
+
+class PatientWorld(World):
+    """A world whose every call is asked again, by its key, until it is answered."""
+
+    async def call(self, method: Callable[..., Any], request: Any) -> Any:
+        for _ in range(CALLS_MAX):
+            try:
+                return await super().call(method, request)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.INTERNAL:
+                    raise
+            await asyncio.sleep(PAUSE_SECONDS)
+        raise AssertionError(f"no answer to {type(request).__name__}")
 
 
 @dataclass
@@ -136,16 +151,23 @@ async def _set_up(own: Stage, stack: AsyncExitStack) -> Cast:
         database=direct.partition("?")[0].rpartition("/")[2],
     )
     peers = {"identity": identity.address, "wallet": to_wallet.address}
+    ports = [started.reserve(), started.reserve()]
     invoicing = started.make(
-        "invoicing", database.dsn("invoicing"), command="run", peers={"identity": identity.address}
+        "invoicing",
+        database.dsn("invoicing"),
+        command="run",
+        peers={
+            "identity": identity.address,
+            "wallet": wallet.address,
+            "metering": f"{HOST}:{ports[0]}",
+        },
     )
-    await invoicing.start()
     peers["invoicing"] = invoicing.address
     meterings = [
-        started.make("metering", dsn, command="run", peers=peers, recovery_seconds="0.5")
-        for dsn in (direct, over_line)
+        started.make("metering", dsn, command="run", peers=peers, port=port, recovery_seconds="0.5")
+        for dsn, port in zip((direct, over_line), ports, strict=True)
     ]
-    await asyncio.gather(*[metering.start() for metering in meterings])
+    await asyncio.gather(*[program.start() for program in (invoicing, *meterings)])
     lines = [await stack.enter_async_context(Line(m.address)) for m in meterings]
     channels = {}
     for name, program in (("identity", identity), ("wallet", wallet), ("invoicing", invoicing)):
@@ -165,7 +187,9 @@ async def _set_up(own: Stage, stack: AsyncExitStack) -> Cast:
 
 async def _new_world(cast: Cast) -> World:
     tenant_id = await new_tenant(cast.channels["identity"])
-    world = World(tenant_id, cast.ways[0], cast.channels["wallet"], cast.channels["invoicing"])
+    world = PatientWorld(
+        tenant_id, cast.ways[0], cast.channels["wallet"], cast.channels["invoicing"]
+    )
     await world.asset("USD")
     await world.meter("tokens", value="tokens")
     await world.plan("prepaid", {"tokens": unit_price("USD", "0.5")})

@@ -14,7 +14,7 @@ from tests.wallet.machine import LedgerMachine
 from tests.wallet.worlds import Shape, shapes
 
 CORE_EXAMPLES, CORE_EXAMPLES_LONG = 1_900, 20_000
-CORE_STEPS = 12
+CORE_STEPS = 24
 LIVE_EXAMPLES, LIVE_EXAMPLES_LONG = 150, 2_000
 
 
@@ -35,9 +35,9 @@ async def run(layer: Layer, options: Options, stage: Stage) -> None:
     layer.figure("examples on Postgres", on_postgres)
 
 
-def try_core(seed: int, examples: int, *, shrink: bool = True) -> None:
+def try_core(seed: int, examples: int, *, shrink: bool = True, steps: int = CORE_STEPS) -> None:
     """Histories of batches, repeats, waits and freezing, on the pure core."""
-    run_machine(LedgerMachine, seed, profile(examples, shrink=shrink, steps=CORE_STEPS))
+    run_machine(LedgerMachine, seed, profile(examples, shrink=shrink, steps=steps))
 
 
 def try_live(database: FreshDatabase, seed: int, examples: int, *, shrink: bool = True) -> None:

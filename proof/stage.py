@@ -177,6 +177,10 @@ class Programs:
         self._stack = stack
         self.made: list[Program] = []
 
+    def reserve(self) -> int:
+        """A port for a program that others must know before it is made."""
+        return self._stack.enter_context(held_port())
+
     def make(
         self,
         service: str,
@@ -184,9 +188,11 @@ class Programs:
         *,
         command: str = "serve",
         peers: Mapping[str, str] | None = None,
+        port: int = 0,
         **settings: str,
     ) -> Program:
-        """A program that is not started yet; further settings by name."""
+        """A program that is not started yet, on a reserved port or a new one; further settings by
+        name."""
         chosen = {
             "TOLLGATE_DATABASE_URL": database_url,
             "TOLLGATE_REDIS_URL": self._stage.redis.url,
@@ -195,7 +201,7 @@ class Programs:
         }
         if service == "identity":
             chosen["TOLLGATE_API_KEY_PEPPER"] = PEPPER
-        port = self._stack.enter_context(held_port())
+        port = port or self.reserve()
         number = len(self.made) + 1
         program = Program(service, number, self._stage.folder, port, chosen, command)
         self.made.append(program)
