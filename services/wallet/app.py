@@ -26,7 +26,7 @@ from wallet.exchange.rpc import ExchangeService
 from wallet.grants.rpc import GrantService
 from wallet.holds.rpc import HoldService
 from wallet.journal.rpc import LedgerService
-from wallet.ledger.jobs import Sweeper, extend_journal
+from wallet.ledger.jobs import Sweeper, archive_journal, extend_journal
 from wallet.ledger.operations import open_ledger
 from wallet.recharge.rpc import AlertService, RechargeService
 from wallet.wallets.jobs import open_watcher
@@ -37,6 +37,8 @@ from wallet.wallets.rpc import WalletService
 async def open_app(platform: Platform) -> AsyncIterator[App]:
     """Open the ledger's lanes and bind every service; lanes are flushed before the end."""
     database = platform.database
+    settings = platform.settings
+    keep_days = settings.journal_retention_days if isinstance(settings, Config) else 0
     scales = Scales(database)
     wallets = wallet_service_pb2.DESCRIPTOR.services_by_name
     ledgers = ledger_service_pb2.DESCRIPTOR.services_by_name
@@ -70,6 +72,7 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
                 Job("relay", relay.run),
                 Job("sweeper", sweeper.run),
                 Job("journal", lambda: extend_journal(database)),
+                Job("archive", lambda: archive_journal(database, keep_days)),
             ],
         )
 

@@ -20,6 +20,7 @@ DEFINER_FUNCTIONS = {
     "record_batch",
     "record_signals",
     "grow_holds",
+    "fold_day",
     "set_overdrafts",
     "list_policies",
     "list_grant_details",

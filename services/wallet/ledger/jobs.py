@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from uuid import UUID
 
+import asyncpg
 import structlog
 
 from chassis.clocks import TenantClocks
@@ -102,3 +103,26 @@ async def extend_journal(database: Database) -> None:
         if made:
             log.info("journal extended", days=made, until=datetime.now(UTC).date().isoformat())
         await asyncio.sleep(JOURNAL_SECONDS)
+
+
+async def archive_journal(database: Database, keep_days: int) -> None:
+    """Detach days of the journal that are old enough, for ever; none where `keep_days` is 0."""
+    while keep_days:
+        await archive_days(database, keep_days)
+        await asyncio.sleep(JOURNAL_SECONDS)
+
+
+async def archive_days(database: Database, keep_days: int) -> list[str]:
+    """Detach every day that is old enough now, oldest first; answers the archived tables."""
+    archived: list[str] = []
+    while True:
+        async with database.unscoped() as connection:
+            try:
+                table = await store.archive_oldest_day(connection, keep_days)
+            except asyncpg.LockNotAvailableError:
+                log.warning("journal_day_in_use", keep_days=keep_days)
+                return archived  # the next round tries again
+        if table is None:
+            return archived
+        log.info("journal_day_archived", table=table)
+        archived.append(table)

@@ -402,6 +402,12 @@ async def list_tenants(connection: Connection, after: str | None, count: int) ->
     return [row[0] for row in rows]
 
 
+async def archive_oldest_day(connection: Connection, keep_days: int) -> str | None:
+    """Archive the journal's oldest day where it is old enough; answers the archived table."""
+    archived: str | None = await connection.fetchval("SELECT archive_oldest_day($1)", keep_days)
+    return archived
+
+
 async def extend_journal(connection: Connection, days_ahead: int) -> int:
     """Make the journal's days that are missing; answers how many those were."""
     made: int = await connection.fetchval("SELECT extend_journal($1)", days_ahead)
