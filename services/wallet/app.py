@@ -17,6 +17,7 @@ from tollgate.wallet.v1 import (
     wallet_service_pb2,
 )
 from wallet.adjustments.rpc import AdjustmentService
+from wallet.alerts.jobs import SpendWatch
 from wallet.assets.operations import Scales
 from wallet.assets.rpc import AssetService
 from wallet.budgets.rpc import BudgetService
@@ -50,6 +51,7 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
         open_watcher(database) as watcher,
     ):
         sweeper = Sweeper(database, ledger, platform.clocks)
+        spend_watch = SpendWatch(database, platform.clocks)
         relay = Relay(database, platform.redis, "wallet")
         yield App(
             bindings=[
@@ -71,6 +73,7 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
             jobs=[
                 Job("relay", relay.run),
                 Job("sweeper", sweeper.run),
+                Job("alerts", spend_watch.run),
                 Job("journal", lambda: extend_journal(database)),
                 Job("archive", lambda: archive_journal(database, keep_days)),
             ],

@@ -20,6 +20,7 @@ DEFINER_FUNCTIONS = {
     "record_batch",
     "record_signals",
     "grow_holds",
+    "list_alerted_wallets",
     "fold_day",
     "set_overdrafts",
     "list_policies",

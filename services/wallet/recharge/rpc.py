@@ -7,8 +7,11 @@ from chassis.database import Database
 from chassis.paging import next_token, parse_page
 from chassis.wire import parse_member, parse_request_id, parse_text
 from tollgate.wallet.v1 import wallet_service_pb2 as pb
+from wallet.alerts import store as spend_alerts
+from wallet.alerts.operations import set_alert as set_spend_alert
+from wallet.alerts.wire import parse_spend_alert, render_spend_alert
 from wallet.assets.operations import Scales
-from wallet.ledger.wire import CUSTOMER_ID_MAX, parse_id
+from wallet.ledger.wire import CUSTOMER_ID_MAX, find_id, parse_id
 from wallet.recharge import operations
 from wallet.recharge.wire import (
     ENDS,
@@ -89,6 +92,35 @@ class AlertService:
         scales = await self._scales.of(call.tenant_id, {request.threshold.asset})
         alert = parse_alert(request, scales)
         return await operations.set_alert(self._database, call, request, alert)
+
+    async def SetSpendAlert(
+        self, request: pb.SetSpendAlertRequest, call: Call
+    ) -> pb.SetSpendAlertResponse:
+        parse_request_id(request.request_id)
+        scales = await self._scales.of(call.tenant_id, {request.asset})
+        alert = parse_spend_alert(request, scales)
+        return await set_spend_alert(self._database, call, request, alert)
+
+    async def ListSpendAlerts(
+        self, request: pb.ListSpendAlertsRequest, call: Call
+    ) -> pb.ListSpendAlertsResponse:
+        page = parse_page(request.page_size, request.page_token, key_parts=3)
+        after = (operations.FIRST_ID, "", 0)
+        if page.after:
+            after = (page.after[0], page.after[1], int(page.after[2]))
+        async with self._database.transaction(call.tenant_id) as tx:
+            alerts = await spend_alerts.list_alerts(
+                tx, call.tenant_id, find_id(request.wallet_id, "wallet_id"), after, page.size + 1
+            )
+        more = len(alerts) > page.size
+        alerts = alerts[: page.size]
+        token = ""
+        if more:
+            last = alerts[-1]
+            token = next_token(last.wallet_id, last.asset, str(int(last.kind)))
+        return pb.ListSpendAlertsResponse(
+            alerts=[render_spend_alert(alert) for alert in alerts], next_page_token=token
+        )
 
     async def ListBalanceAlerts(
         self, request: pb.ListBalanceAlertsRequest, call: Call
