@@ -71,8 +71,8 @@ WITH customers AS MATERIALIZED (
       FROM caps AS c
     UNION ALL
     SELECT c.wallet_id, 'budget.spent ' || c.cap_id || ' ' || s.start, s.atoms,
-           (SELECT coalesce(sum(e.atoms + e.shortfall), 0) FROM lines AS e
-             WHERE e.customer_id = c.customer_id AND e.asset = c.asset
+           (SELECT coalesce(sum(e.atoms + e.shortfall), 0) FROM budget_entries AS e
+             WHERE e.tenant_id = $1 AND e.customer_id = c.customer_id AND e.asset = c.asset
                AND (c.meter = '' OR e.meter = c.meter) AND c.node = ANY (e.path)
                AND e.count_time >= s.start AND e.count_time < s.stop), c.asset
       FROM caps AS c
@@ -81,8 +81,8 @@ WITH customers AS MATERIALIZED (
     UNION ALL
     -- Nothing was spent after what the cap counted last.
     SELECT c.wallet_id, 'budget.uncounted ' || c.cap_id, 0,
-           (SELECT coalesce(sum(e.atoms + e.shortfall), 0) FROM lines AS e
-             WHERE e.customer_id = c.customer_id AND e.asset = c.asset
+           (SELECT coalesce(sum(e.atoms + e.shortfall), 0) FROM budget_entries AS e
+             WHERE e.tenant_id = $1 AND e.customer_id = c.customer_id AND e.asset = c.asset
                AND (c.meter = '' OR e.meter = c.meter) AND c.node = ANY (e.path)
                AND e.count_time >= coalesce(c.slot_stops[cardinality(c.slot_stops)],
                                             c.create_time)), c.asset
@@ -92,10 +92,10 @@ WITH customers AS MATERIALIZED (
       FROM lines AS e LEFT JOIN moved AS m USING (request_id)
      WHERE e.atoms >= 0
     UNION ALL
-    SELECT b.wallet_id, 'budget.captured ' || b.hold_id, b.captured,
-           (SELECT coalesce(sum(e.atoms), 0) FROM lines AS e
-             WHERE e.customer_id = b.customer_id AND e.hold_id = b.hold_id), b.asset
+    SELECT b.wallet_id, 'budget.captured ' || b.hold_id, b.captured, coalesce(h.atoms, 0), b.asset
       FROM bound AS b
+      LEFT JOIN (SELECT hold_id, sum(atoms) AS atoms FROM lines
+                  WHERE hold_id IS NOT NULL GROUP BY hold_id) AS h USING (hold_id)
 )
 SELECT f.wallet_id::text, f.figure, f.stored::text, f.derived::text, a.scale
   FROM found AS f LEFT JOIN assets AS a ON a.tenant_id = $1 AND a.code = f.asset
