@@ -11,7 +11,7 @@ from functools import partial
 
 import uvloop
 
-from bench import echo, invoicing, ledger, metering, postgres, rating, wallet, world
+from bench import echo, invoicing, ledger, metering, payments, postgres, rating, wallet, world
 from bench.records import Records
 from tollgate_cli.supervisor import Suite, running_suite
 from tollgate_sdk import Tollgate
@@ -45,7 +45,10 @@ SUITE_MEASURES: dict[str, SuiteMeasure] = {
     "invoicing.run": invoicing.measure_run,
 }
 # They take minutes: measured only where they are asked for.
-LONG_MEASURES: dict[str, SuiteMeasure] = {"wallet.debit.journal": ledger.measure_journal}
+LONG_MEASURES: dict[str, SuiteMeasure] = {
+    "wallet.debit.journal": ledger.measure_journal,
+    "gateway.storm": payments.measure_storm,
+}
 REFERENCES = ("echo.unary", "pg.single_row_commit")
 
 

@@ -18,9 +18,14 @@ CUSTOMERS = 1_000
 FUNDS = "1000000000"  # nobody runs dry: denials are another path
 
 
+async def open_asset(client: Tollgate) -> None:
+    """Dollars, to nine decimal places."""
+    await setting_up.create_asset(client, "USD", 9, wallets.ASSET_KIND_CURRENCY)
+
+
 async def open_catalog(client: Tollgate) -> None:
     """One asset, two meters, a plan settled by wallets and one settled on invoices."""
-    await setting_up.create_asset(client, "USD", 9, wallets.ASSET_KIND_CURRENCY)
+    await open_asset(client)
     for code in ("input_tokens", "output_tokens"):
         await setting_up.create_meter(
             client,

@@ -36,10 +36,14 @@ from gateway.providers.lines import Lines
 from gateway.providers.registry import PROVIDERS, Registry
 from gateway.refunds.operations import RefundOperations, RefundRecorder
 from gateway.refunds.rpc import RefundService
+from gateway.sessions.operations import SessionOperations
+from gateway.sessions.rpc import SessionService
 from kernel.clock import Clock, SystemClock
+from tollgate.gateway.v1 import session_pb2
 from tollgate.gateway.v1.payment_service_pb2 import DESCRIPTOR
 
 SERVICES = DESCRIPTOR.services_by_name
+SESSIONS = session_pb2.DESCRIPTOR.services_by_name["SessionService"]
 PLAN_SHARE_OF_LEASE = 0.75  # a plan ends before its lease does
 
 __all__ = ["SERVICE", "open_app"]
@@ -93,11 +97,20 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
         clock,
         timedelta(seconds=config.lease_seconds),
     )
+    sessions = SessionOperations(platform.database, collector, recorder, lines)
     notifications = NotificationOperations(
-        platform.database, collector, recorder, refunds, lines, platform.metrics, clock, tenant_now
+        platform.database,
+        collector,
+        recorder,
+        refunds,
+        lines,
+        platform.metrics,
+        clock,
+        tenant_now,
+        sessions.notice,
     )
     accounts = AccountOperations(platform.database, lines)
-    methods = MethodOperations(platform.database)
+    methods = MethodOperations(platform.database, collector, lines)
     payments = PaymentOperations(platform.database, collector, lines)
     relay = Relay(platform.database, platform.redis, platform.service)
     learning = asyncio.create_task(learn(collector, lines), name="learn what providers offer")
@@ -118,6 +131,7 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
                     PaymentService(payments, OrderOperations(platform.database, collector, orders)),
                     SERVICES["PaymentService"],
                 ),
+                bind(SessionService(sessions), SESSIONS),
                 bind(
                     RefundService(RefundOperations(platform.database, collector, refunds)),
                     SERVICES["RefundService"],

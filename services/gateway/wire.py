@@ -8,10 +8,15 @@ from google.protobuf.message import Message
 from gateway.domain.card_data import CardDataRefused, holds_card_data
 
 
-def refuse_card_data(message: Message, prefix: str = "") -> None:
-    """Raise CardDataRefused where any text of a message, at any depth, reads as a card number."""
+def refuse_card_data(message: Message, prefix: str = "", but: frozenset[str] = frozenset()) -> None:
+    """Raise CardDataRefused where any text of a message, at any depth, reads as a card number.
+
+    `but` are fields of its own that are checked elsewhere, by who knows more about them.
+    """
     for descriptor, value in message.ListFields():
         name = f"{prefix}{descriptor.name}"
+        if name in but:
+            continue
         values = value if descriptor.is_repeated else (value,)
         for each in values:
             if descriptor.type == FieldDescriptor.TYPE_MESSAGE:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import httpx
 from aiohttp import web
 
-from gateway.providers.commands import Delivery
+from gateway.providers.commands import Delivery, Session
 from gateway.providers.sandbox import PROVIDER, SIGNATURE_HEADER, notification_body, sign
 from gateway.sandbox.books import TAKEN, Books
 from gateway.sandbox.server import Sandbox
@@ -90,6 +91,11 @@ class SandboxRig(BooksRig):
         listener, self.endpoint = listening()
         self.books = Books(SEED)
         await self.serve(Sandbox(self.books, self.endpoint).application(), listener)
+
+    async def finish(self, session: Session) -> bool:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.post(session.url, data={"result": "complete"})
+        return answer.status_code == 303
 
     async def stranger(self) -> Delivery:
         now = datetime.now(UTC)

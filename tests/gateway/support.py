@@ -22,7 +22,7 @@ from gateway.app import GatewayApp
 from gateway.collection.operations import Collector
 from gateway.notifications.operations import NotificationOperations
 from tests.support.services import Services, credential
-from tollgate.gateway.v1 import payment_pb2, refund_pb2
+from tollgate.gateway.v1 import payment_pb2, refund_pb2, session_pb2_grpc
 from tollgate.gateway.v1 import payment_service_pb2 as pb
 from tollgate.gateway.v1 import payment_service_pb2_grpc as rpc
 
@@ -114,6 +114,7 @@ class Desk:
         self.methods = rpc.PaymentMethodServiceStub(channel)
         self.payments = rpc.PaymentServiceStub(channel)
         self.refunds = rpc.RefundServiceStub(channel)
+        self.sessions = session_pb2_grpc.SessionServiceStub(channel)
 
     @property
     def collector(self) -> Collector:

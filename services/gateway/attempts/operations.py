@@ -16,10 +16,11 @@ from chassis.messages import append
 from chassis.metrics import Metrics
 from gateway.accounts.store import find_provider_account, save_state
 from gateway.attempts import store
-from gateway.attempts.domain import Kind, Operation
+from gateway.attempts.domain import Kind, Operation, fingerprint_of
 from gateway.attempts.wire import MESSAGE_KINDS, render_change
 from gateway.collection.domain import Standing
 from gateway.domain.attempt import Applied, Attempt, State, apply
+from gateway.domain.method import PaymentMethod
 from gateway.domain.outcome import (
     UNCLEAR,
     Basis,
@@ -47,12 +48,16 @@ from gateway.domain.resolution import (
     questions,
     scheduled,
 )
+from gateway.domain.session import HostedPage
 from gateway.methods.store import find_method
 from gateway.payments import store as payments
+from gateway.providers.commands import Contact, LookSession, NewSession, SessionMode
 from gateway.providers.driver import Line, Played
+from gateway.providers.hosted import PAGE, look_at_page, open_page
 from gateway.providers.lines import Lines
 from gateway.providers.plan import Charge, Look, Plan, Provider
 from gateway.refunds import store as refunds
+from gateway.sessions.store import find_page_of
 from kernel.clock import Clock
 from kernel.ids import new_id
 
@@ -75,6 +80,9 @@ class Work:
     provider: Provider
     line: Line
     now: datetime | None = None  # the tenant's time as the call had it; None: work without a call
+    page: HostedPage | None = None  # where a person pays by itself, the attempt is the page
+    page_result: str = ""  # what the provider handed the browser
+    method: PaymentMethod | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -93,7 +101,7 @@ class Work:
         return self.attempt.state
 
     def offered(self, unknown: bool, now: datetime) -> tuple[Question, ...]:
-        return questions(
+        asked = questions(
             State.UNKNOWN if unknown else self.attempt.state,
             self.capabilities,
             self.operation.asking,
@@ -101,11 +109,20 @@ class Work:
             wanted=not self.payment.cancel_requested,
             now=now,
         )
+        if self.page is None:
+            return asked
+        # A page is looked at itself, whatever payments may be asked for: it tells its payment.
+        replay = tuple(each for each in asked if each is Question.REPLAY)
+        return (*replay, Question.READ) if PAGE in self.operation.notes else replay
 
     def send(self) -> Plan:
+        if self.page is not None:
+            return open_page(self.provider, self._new_session(self.page), self.line.login)
         return self.provider.charge(self.charge(), self.line.login)
 
     def read(self) -> Plan:
+        if self.page is not None:
+            return look_at_page(self.provider, self._look_session(self.page), self.line.login)
         assert self.provider.read is not None, "read_by_id is declared"
         return self.provider.read(self.look(), self.line.login)
 
@@ -125,6 +142,39 @@ class Work:
             time=self.attempt.create_time,
             notes=self.operation.notes,
             capture_later=self.payment.capture_later,
+            provider_customer_id=self.method.provider_customer_id if self.method else "",
+            method_kind=self.method.kind if self.method else "",
+        )
+
+    def fingerprint(self) -> bytes:
+        """What the operation's key stands for."""
+        return fingerprint_of(self.charge())
+
+    def _new_session(self, page: HostedPage) -> NewSession:
+        return NewSession(
+            mode=SessionMode.PAY,
+            reference=self.operation.reference,
+            key=self.operation.key,
+            customer_id=page.customer_id,
+            return_url=page.return_url,
+            amount=self.payment.amount,
+            description=self.payment.description,
+            time=self.attempt.create_time,
+            provider_customer_id=page.provider_customer_id,
+            country=page.country,
+            contact=Contact(**page.contact),
+            notes=self.operation.notes,
+        )
+
+    def _look_session(self, page: HostedPage) -> LookSession:
+        return LookSession(
+            reference=self.operation.reference,
+            mode=SessionMode.PAY,
+            provider_session_id=self.operation.notes[PAGE],
+            customer_id=page.customer_id,
+            provider_customer_id=page.provider_customer_id,
+            result=self.page_result,
+            notes=self.operation.notes,
         )
 
     def look(self) -> Look:
@@ -137,6 +187,7 @@ class Work:
             notes=self.operation.notes,
             capture_later=self.payment.capture_later,
             provider_token=self.provider_token,
+            provider_customer_id=self.method.provider_customer_id if self.method else "",
         )
 
 
@@ -177,10 +228,15 @@ class Recorder:
             return None
         payment = await payments.find_payment(tx, tenant_id, attempt.payment_id)
         assert payment is not None, "an attempt has a payment"
-        method = await find_method(tx, tenant_id, payment.customer_id, attempt.payment_method_id)
-        assert method is not None, "an attempt has a method"
         provider, line = self._lines.of(account)
-        return Work(tenant_id, payment, attempt, operation, method.provider_token, provider, line)
+        if attempt.payment_method_id is None:
+            page = await find_page_of(tx, tenant_id, attempt.attempt_id)
+            assert page is not None, "an attempt has a method, or is a page"
+            return Work(tenant_id, payment, attempt, operation, "", provider, line, page=page)
+        method = await find_method(tx, tenant_id, payment.customer_id, attempt.payment_method_id)
+        assert method is not None, "methods are never removed"
+        token = method.provider_token
+        return Work(tenant_id, payment, attempt, operation, token, provider, line, method=method)
 
     async def record(
         self,

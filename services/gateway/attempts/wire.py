@@ -27,7 +27,7 @@ def render_attempt(attempt: Attempt) -> payment_pb2.Attempt:
     return payment_pb2.Attempt(
         attempt_id=str(attempt.attempt_id),
         provider_account=attempt.provider_account,
-        payment_method_id=str(attempt.payment_method_id),
+        payment_method_id=str(attempt.payment_method_id) if attempt.payment_method_id else "",
         state=render_state(attempt.state),
         provider_payment_id=attempt.provider_payment_id,
         decline_code=attempt.decline_code,

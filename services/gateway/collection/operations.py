@@ -17,7 +17,7 @@ from gateway.attempts.domain import Kind, Operation
 from gateway.collection.domain import Errand, Standing
 from gateway.domain.outcome import UNCLEAR, Basis, Finding, Outcome, Witness, as_evidence
 from gateway.domain.resolution import REPLAYS_AT_ONCE, WITNESSES, Question, before_sending
-from gateway.providers.driver import Driver, Played
+from gateway.providers.driver import Driver, KeepNote, Played
 from gateway.providers.exchange import Line
 from gateway.providers.lines import SecretMissing
 from gateway.providers.plan import Note, Plan, Steps
@@ -198,14 +198,22 @@ class Collector:
                 return played
         return played
 
-    async def consult(self, plan: Steps[T], line: Line) -> T:
-        """Play a plan that belongs to no operation: it reads, and nothing is noted."""
+    async def consult(self, plan: Steps[T], line: Line, keep_note: KeepNote | None = None) -> T:
+        """Play a plan that belongs to no operation; most of them read, and note nothing.
+
+        Raises SecretMissing.
+        """
 
         async def keep(note: Note) -> None:
             log.warning("note_of_a_reading", name=note.name)
 
-        read, _ = await self._driver.run(plan, line, keep)
+        read, _ = await self._driver.run(plan, line, keep_note or keep)
         return read
+
+    async def ask_now(self, errand: Errand) -> None:
+        """Look at the thing itself ahead of the schedule, and have recorded what is seen."""
+        offered = errand.offered(False, self.clock.now())
+        await self._ask(errand, [each for each in offered if each is not Question.REPLAY], None)
 
     async def _put(self, errand: Errand, question: Question, now: datetime | None) -> Played:
         match question:

@@ -136,7 +136,7 @@ class Attempt:
     number: int  # 1 for the intent's first
     provider_account_id: UUID
     provider_account: str  # its code
-    payment_method_id: UUID
+    payment_method_id: UUID | None  # None: a page, where a person chooses
     amount: Amount
     state: State
     create_time: datetime

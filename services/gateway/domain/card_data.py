@@ -67,6 +67,20 @@ def refuse_card_data(fields: Mapping[str, str]) -> None:
             raise CardDataRefused(field)
 
 
+def refuse_card_number(token: str, *, numbers: bool) -> None:
+    """Raise CardDataRefused where a provider's token reads as a card number.
+
+    Some providers' tokens are numbers of sixteen digits (`numbers`), of which chance makes one in
+    ten pass Luhn. Of those, only such are refused as begin like a card of a payment network does
+    (ISO/IEC 7812-1: 2 to 6); elsewhere nothing that reads as a card number is taken.
+    """
+    bare = token.isascii() and token.isdigit()
+    if numbers and bare and token[0] not in "23456":
+        return
+    if holds_card_data(token):
+        raise CardDataRefused("provider_token")
+
+
 def scrub(text: str, known: frozenset[str] = frozenset()) -> str:
     """The text with every card number in it replaced; the same text where there is none.
 

@@ -22,6 +22,13 @@ class PaymentMethod:
     label: str
     is_default: bool
     create_time: datetime
+    kind: str = ""  # the provider's word
+    brand: str = ""
+    last_four: str = ""
+    expire_year: int = 0  # 0: does not expire, or is not known to
+    expire_month: int = 0
+    provider_customer_id: str = ""  # whose it is at the provider
+    detach_time: datetime | None = None  # forgotten: charged no more
 
 
 class MethodNotUsable(Refusal):

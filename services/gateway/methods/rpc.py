@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chassis.call import Call
 from chassis.paging import next_token, parse_page
-from chassis.wire import parse_request_id
+from chassis.wire import parse_request_id, parse_uuid
 from gateway.methods.operations import MethodOperations
 from gateway.methods.wire import parse_customer_id, parse_new_method, render_method
 from gateway.wire import refuse_card_data
@@ -20,11 +20,21 @@ class PaymentMethodService:
     async def AttachPaymentMethod(
         self, request: pb.AttachPaymentMethodRequest, call: Call
     ) -> pb.AttachPaymentMethodResponse:
-        refuse_card_data(request)
+        # Of the token, its provider knows better whether it can be a card's number.
+        refuse_card_data(request, but=frozenset({"provider_token"}))
         parse_request_id(request.request_id)
         return await self._methods.attach(
             call.tenant_id, request, parse_new_method(request), call.now
         )
+
+    async def DetachPaymentMethod(
+        self, request: pb.DetachPaymentMethodRequest, call: Call
+    ) -> pb.DetachPaymentMethodResponse:
+        refuse_card_data(request)
+        parse_request_id(request.request_id)
+        customer_id = parse_customer_id(request.customer_id)
+        method_id = parse_uuid(request.payment_method_id, "payment_method_id")
+        return await self._methods.detach(call.tenant_id, request, customer_id, method_id, call.now)
 
     async def ListPaymentMethods(
         self, request: pb.ListPaymentMethodsRequest, call: Call

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +11,9 @@ from gateway.domain.method import PaymentMethod
 
 _SELECT = (
     "SELECT m.payment_method_id, m.customer_id, m.provider_account_id,"
-    " a.code AS provider_account, m.provider_token, m.label, m.is_default, m.create_time"
+    " a.code AS provider_account, m.provider_token, m.label, m.is_default, m.create_time,"
+    " m.kind, m.brand, m.last_four, m.expire_year, m.expire_month, m.provider_customer_id,"
+    " m.detach_time"
     " FROM payment_method AS m JOIN provider_account AS a USING (tenant_id, provider_account_id)"
 )
 
@@ -28,8 +31,9 @@ async def insert_method(tx: Connection, tenant_id: UUID, method: PaymentMethod) 
     """False where the customer has that token already."""
     inserted = await tx.fetchval(
         "INSERT INTO payment_method (tenant_id, payment_method_id, customer_id,"
-        " provider_account_id, provider_token, label, is_default, create_time)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+        " provider_account_id, provider_token, label, is_default, create_time, kind, brand,"
+        " last_four, expire_year, expire_month, provider_customer_id)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
         " ON CONFLICT (tenant_id, customer_id, provider_account_id, provider_token) DO NOTHING"
         " RETURNING true",
         tenant_id,
@@ -40,6 +44,12 @@ async def insert_method(tx: Connection, tenant_id: UUID, method: PaymentMethod) 
         method.label,
         method.is_default,
         method.create_time,
+        method.kind,
+        method.brand,
+        method.last_four,
+        method.expire_year,
+        method.expire_month,
+        method.provider_customer_id,
     )
     return bool(inserted)
 
@@ -53,10 +63,21 @@ async def clear_default(tx: Connection, tenant_id: UUID, customer_id: str) -> No
     )
 
 
+async def detach(tx: Connection, tenant_id: UUID, payment_method_id: UUID, now: datetime) -> None:
+    """A method is forgotten: its row stays, for what it paid."""
+    await tx.execute(
+        "UPDATE payment_method SET detach_time = $3, is_default = false"
+        " WHERE tenant_id = $1 AND payment_method_id = $2 AND detach_time IS NULL",
+        tenant_id,
+        payment_method_id,
+        now,
+    )
+
+
 async def find_method(
     tx: Connection, tenant_id: UUID, customer_id: str, payment_method_id: UUID | None
 ) -> PaymentMethod | None:
-    """One of a customer's methods; without an id, the default one."""
+    """One of a customer's methods, forgotten ones too; without an id, the default."""
     row = await tx.fetchrow(
         f"{_SELECT} WHERE m.tenant_id = $1 AND m.customer_id = $2"
         " AND CASE WHEN $3::uuid IS NULL THEN m.is_default ELSE m.payment_method_id = $3 END",
@@ -73,6 +94,7 @@ async def list_methods(
     """The default first, then by id, which is by creation."""
     rows = await tx.fetch(
         f"{_SELECT} WHERE m.tenant_id = $1 AND m.customer_id = $2"
+        " AND m.detach_time IS NULL"
         " AND ($3::boolean IS NULL OR (NOT m.is_default, m.payment_method_id) > (NOT $3, $4))"
         " ORDER BY NOT m.is_default, m.payment_method_id LIMIT $5",
         tenant_id,
@@ -94,4 +116,11 @@ def _method(row: Any) -> PaymentMethod:
         label=row["label"],
         is_default=row["is_default"],
         create_time=row["create_time"],
+        kind=row["kind"],
+        brand=row["brand"],
+        last_four=row["last_four"],
+        expire_year=row["expire_year"],
+        expire_month=row["expire_month"],
+        provider_customer_id=row["provider_customer_id"],
+        detach_time=row["detach_time"],
     )

@@ -21,6 +21,8 @@ class NewMethod:
     provider_token: str
     label: str
     make_default: bool
+    provider_customer_id: str = ""
+    kind: str = ""
 
 
 def parse_customer_id(text: str, field: str = "customer_id") -> str:
@@ -36,6 +38,10 @@ def parse_new_method(request: pb.AttachPaymentMethodRequest) -> NewMethod:
         provider_token=parse_text(request.provider_token, "provider_token", maximum=TOKEN_MAX),
         label=check_label(parse_text(request.label, "label", minimum=0, maximum=100)),
         make_default=request.make_default,
+        provider_customer_id=parse_text(
+            request.provider_customer_id, "provider_customer_id", minimum=0, maximum=200
+        ),
+        kind=parse_text(request.kind, "kind", minimum=0, maximum=64),
     )
 
 
@@ -48,4 +54,10 @@ def render_method(method: PaymentMethod) -> payment_pb2.PaymentMethod:
         label=method.label,
         is_default=method.is_default,
         create_time=render_time(method.create_time),
+        kind=method.kind,
+        brand=method.brand,
+        last_four=method.last_four,
+        expire_year=method.expire_year,
+        expire_month=method.expire_month,
+        provider_customer_id=method.provider_customer_id,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -50,6 +50,10 @@ _HEADERS_KEPT = frozenset({"content-type", "user-agent", "date"})
 log = structlog.get_logger("gateway.notifications")
 
 
+# Looks at a page that a provider tells of; False where it is none of ours.
+NoticeSession = Callable[[UUID, UUID, UUID | None, str], Awaitable[bool]]
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """What the provider is answered."""
@@ -79,6 +83,7 @@ class NotificationOperations:
         metrics: Metrics,
         clock: Clock,
         tenant_now: TenantNow,
+        notice_session: NoticeSession,
     ) -> None:
         self.clock = clock
         self._database = database
@@ -88,6 +93,7 @@ class NotificationOperations:
         self._lines = lines
         self._metrics = metrics
         self._tenant_now = tenant_now
+        self._notice_session = notice_session
 
     # --- receiving --------------------------------------------------------------------------------
 
@@ -221,6 +227,15 @@ class NotificationOperations:
 
     async def _apply_kept(self, tenant_id: UUID, kept: Kept, now: datetime) -> NotificationState:
         item, work = await self._load(tenant_id, kept)
+        if item is not None and item.about is About.SESSION:
+            # That somebody was there proves nothing: the page itself is looked at.
+            ours = await self._notice_session(
+                tenant_id, kept.provider_account_id, _reference(item.reference), item.object_id
+            )
+            state = NotificationState.APPLIED if ours else NotificationState.IGNORED
+            async with self._database.transaction(tenant_id) as tx:
+                await store.save_state(tx, tenant_id, kept.notification_id, state)
+            return state
         if item is None or item.outcome is None or work is None:
             async with self._database.transaction(tenant_id) as tx:
                 await store.save_state(

@@ -12,7 +12,7 @@ from chassis.database import Connection, Database
 from chassis.paging import Page
 from chassis.requests import claim, record
 from gateway.accounts.store import find_provider_account
-from gateway.attempts.domain import Operation, fingerprint_of
+from gateway.attempts.domain import Operation
 from gateway.attempts.operations import Work
 from gateway.attempts.store import insert_attempt, insert_operation
 from gateway.collection.operations import Collector
@@ -122,7 +122,7 @@ class PaymentOperations:
         now: datetime,
     ) -> Work:
         """Write down an attempt and its operation; nothing is sent before they are committed."""
-        if method is None:
+        if method is None or method.detach_time is not None:
             raise MethodNotUsable(payment.customer_id)
         account = await find_provider_account(tx, tenant_id, method.provider_account_id)
         assert account is not None, "a method has a provider account"
@@ -158,11 +158,12 @@ class PaymentOperations:
             tries=1,
         )
         payment = replace(payment, attempts=(*payment.attempts, attempt))
+        token = method.provider_token
         work = Work(
-            tenant_id, payment, attempt, operation, method.provider_token, provider, line, now
+            tenant_id, payment, attempt, operation, token, provider, line, now, method=method
         )
         await insert_attempt(tx, tenant_id, attempt)
-        await insert_operation(tx, tenant_id, operation, fingerprint_of(work.charge()))
+        await insert_operation(tx, tenant_id, operation, work.fingerprint())
         return work
 
     async def _collect(self, call: Call, payment_id: UUID, work: Work | None) -> Payment:

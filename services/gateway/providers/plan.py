@@ -222,6 +222,7 @@ class Provider:
     acknowledgement: tuple[int, bytes] = (200, b"")
     refusal_status: int = 401  # what a notification that is not authentic is answered
     declines: Mapping[str, DeclineClass] = field(default_factory=dict)
+    numeric_tokens: bool = False  # its method tokens are bare numbers, as cards' are
 
 
 def ask(call: Call) -> Steps[Reply]:

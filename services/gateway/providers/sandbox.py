@@ -12,10 +12,9 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-from gateway.domain.currency import from_provider_units, to_provider_units
-from gateway.domain.outcome import DeclineClass, Finding, NextAction, Outcome, classify
+from gateway.domain.currency import to_provider_units
+from gateway.domain.outcome import Finding, Outcome
 from gateway.domain.provider_account import Capabilities, Idempotency, Lookup, NotificationAuth
 from gateway.providers.commands import About
 from gateway.providers.plan import (
@@ -39,61 +38,24 @@ from gateway.providers.plan import (
     ask,
     read_failure,
 )
-from kernel.currency import MINOR_DIGITS
-from kernel.money import Amount
+from gateway.providers.sandbox_answers import (
+    DECLINES,
+    read_payment,
+    read_refund_object,
+    read_refusal,
+    switches,
+)
+from gateway.providers.sandbox_pages import (
+    create_session,
+    detach_method,
+    list_methods,
+    read_session,
+)
 
 NAME = "sandbox"
 SIGNATURE_HEADER = "sandbox-signature"
 SIGNATURE_WINDOW = timedelta(seconds=300)
 KEY_WINDOW = timedelta(hours=24)
-
-_FINDINGS = {
-    "authorized": Finding.AUTHORIZED,
-    "succeeded": Finding.SUCCEEDED,
-    "processing": Finding.PENDING,
-    "requires_action": Finding.NEEDS_ACTION,
-    "declined": Finding.DECLINED,
-    "canceled": Finding.CANCELED,
-    "reversed": Finding.REVERSED,
-}
-
-DECLINES: dict[str, DeclineClass] = {
-    "insufficient_funds": DeclineClass.SOFT,
-    "do_not_honor": DeclineClass.SOFT,
-    "processing_error": DeclineClass.TECHNICAL,
-    "expired_card": DeclineClass.ACTION_REQUIRED,
-    "authentication_failed": DeclineClass.ACTION_REQUIRED,
-    "card_not_supported": DeclineClass.HARD,
-    "stolen_card": DeclineClass.FRAUD,
-}
-
-_REFUND_FINDINGS = {
-    "succeeded": Finding.SUCCEEDED,
-    "processing": Finding.PENDING,
-    "declined": Finding.DECLINED,
-    "reversed": Finding.REVERSED,
-}
-
-# Something exists under this key or reference, or the payment is not where we thought: it is
-# looked at, not given up.
-_SOMETHING_EXISTS = frozenset(
-    {"key_used_with_other_parameters", "reference_used", "state_conflict"}
-)
-
-# Refusals that say why: the request never took effect, and would not under this key later.
-_REJECTIONS = frozenset(
-    {
-        "amount_invalid",
-        "currency_invalid",
-        "field_invalid",
-        "key_missing",
-        "malformed",
-        "no_such_method",
-        "no_such_payment",
-        "reference_invalid",
-        "refund_exceeds_captured",
-    }
-)
 
 
 def charge(command: Charge, login: Login) -> Plan:
@@ -117,7 +79,7 @@ def charge(command: Charge, login: Login) -> Plan:
                 "time": command.time.isoformat(),
                 **({"capture": False} if command.capture_later else {}),
             },
-            query=_switches(login),
+            query=switches(login),
             headers=headers,
             secret_headers=secrets,
             key=command.key,
@@ -134,14 +96,14 @@ def read(look: Look, login: Login) -> Plan:
         Call(
             "GET",
             f"/v1/payments/{look.provider_payment_id}",
-            query=_switches(login),
+            query=switches(login),
             safe_to_repeat=True,
         )
     )
     if not isinstance(reply, Answer) or reply.status != 200:
         return read_failure(reply)
     content = reply.json if isinstance(reply.json, dict) else {}
-    return _read_payment(content.get("payment"), look.reference)
+    return read_payment(content.get("payment"), look.reference)
 
 
 def find(look: Look, login: Login) -> Plan:
@@ -150,7 +112,7 @@ def find(look: Look, login: Login) -> Plan:
         Call(
             "GET",
             "/v1/payments",
-            query={"reference": look.reference, **_switches(login)},
+            query={"reference": look.reference, **switches(login)},
             safe_to_repeat=True,
         )
     )
@@ -161,7 +123,7 @@ def find(look: Look, login: Login) -> Plan:
         return Outcome(Finding.SILENCE, detail="not a list of payments")
     if not found:
         return Outcome(Finding.ABSENT)
-    outcomes = [_read_payment(payment, look.reference) for payment in found]
+    outcomes = [read_payment(payment, look.reference) for payment in found]
     taken = [outcome for outcome in outcomes if outcome.finding is Finding.SUCCEEDED]
     return (taken or outcomes)[0]
 
@@ -192,30 +154,30 @@ def refund(command: Refund, login: Login) -> Plan:
     reply = yield from ask(_change(login, command.key, "/v1/refunds", content))
     if isinstance(reply, Answer) and reply.status in (200, 201):
         content = reply.json if isinstance(reply.json, dict) else {}
-        return _read_refund(content.get("refund"), command.reference)
-    return _read_refusal(reply)
+        return read_refund_object(content.get("refund"), command.reference)
+    return read_refusal(reply)
 
 
 def read_refund(look: LookRefund, login: Login) -> Plan:
     """Look at a refund by its id."""
     path = f"/v1/refunds/{look.provider_refund_id}"
-    reply = yield from ask(Call("GET", path, query=_switches(login), safe_to_repeat=True))
+    reply = yield from ask(Call("GET", path, query=switches(login), safe_to_repeat=True))
     if not isinstance(reply, Answer) or reply.status != 200:
         return read_failure(reply)
     content = reply.json if isinstance(reply.json, dict) else {}
-    return _read_refund(content.get("refund"), look.reference)
+    return read_refund_object(content.get("refund"), look.reference)
 
 
 def find_refund(look: LookRefund, login: Login) -> Plan:
     """Look for a refund by our reference."""
-    query = {"reference": look.reference, **_switches(login)}
+    query = {"reference": look.reference, **switches(login)}
     reply = yield from ask(Call("GET", "/v1/refunds", query=query, safe_to_repeat=True))
     if not isinstance(reply, Answer) or reply.status != 200:
         return read_failure(reply)
     found = reply.json.get("refunds") if isinstance(reply.json, dict) else None
     if not isinstance(found, list):
         return Outcome(Finding.SILENCE, detail="not a list of refunds")
-    return _read_refund(found[0], look.reference) if found else Outcome(Finding.ABSENT)
+    return read_refund_object(found[0], look.reference) if found else Outcome(Finding.ABSENT)
 
 
 def _path(command: Capture | Cancel) -> str:
@@ -227,7 +189,7 @@ def _change(login: Login, key: str, path: str, content: Mapping[str, Any]) -> Ca
         "POST",
         path,
         json=content,
-        query=_switches(login),
+        query=switches(login),
         key=key,
         timeout_seconds=CHARGE_SECONDS,
         safe_to_repeat=True,
@@ -272,11 +234,15 @@ def read_items(body: bytes) -> tuple[Item, ...]:
                 kind,
                 reference=reference,
                 provider_payment_id=str(refund_told.get("payment", "")),
-                outcome=_read_refund(refund_told, reference),
+                outcome=read_refund_object(refund_told, reference),
                 about=About.REFUND,
                 object_id=str(refund_told.get("id", "")),
             ),
         )
+    session = content.get("session")
+    if isinstance(session, dict):
+        reference, session_id = str(session.get("reference", "")), str(session.get("id", ""))
+        return (Item(identifier, kind, reference, about=About.SESSION, object_id=session_id),)
     if not isinstance(payment, dict):
         return (Item(identifier, kind, about=About.OTHER),)
     reference = str(payment.get("reference", ""))
@@ -286,7 +252,7 @@ def read_items(body: bytes) -> tuple[Item, ...]:
             kind,
             reference=reference,
             provider_payment_id=str(payment.get("id", "")),
-            outcome=_read_payment(payment, reference),
+            outcome=read_payment(payment, reference),
         ),
     )
 
@@ -300,11 +266,13 @@ def sign(body: bytes, secret: bytes, now: datetime) -> str:
 
 def capabilities(login: Login) -> Capabilities:
     """What the sandbox offers, less what the endpoint's query switches off."""
-    off = set(_switches(login).get("without", "").split(","))
+    off = set(switches(login).get("without", "").split(","))
     idempotency = Idempotency.NONE if "idempotency" in off else Idempotency.KEY
     lookup = Lookup.NONE if "lookup" in off else Lookup.CONSISTENT
     return Capabilities(
         off_session=True,
+        hosted_setup="pages" not in off,
+        hosted_pay="pages" not in off,
         manual_capture=True,
         partial_capture=True,
         cancel=True,
@@ -327,77 +295,8 @@ def _read_charge(reply: Reply, reference: str) -> Outcome:
         return read_failure(reply)
     content = reply.json if isinstance(reply.json, dict) else {}
     if reply.status in (200, 201, 402):
-        return _read_payment(content.get("payment"), reference)
-    return _read_refusal(reply)
-
-
-def _read_refusal(reply: Reply) -> Outcome:
-    """An answer that is no object: why the request had no effect, where it says so."""
-    if not isinstance(reply, Answer):
-        return read_failure(reply)
-    fault = reply.json.get("error") if isinstance(reply.json, dict) else None
-    code = str(fault.get("code", "")) if isinstance(fault, dict) else ""
-    if code in _SOMETHING_EXISTS:
-        return Outcome(Finding.SILENCE, detail=code)
-    if code in _REJECTIONS:
-        meaning = DeclineClass.HARD if code == "no_such_method" else None
-        return Outcome(
-            Finding.REJECTED,
-            decline_code=code,
-            decline_class=meaning,
-            detail=f"HTTP {reply.status}",
-        )
-    return read_failure(reply)
-
-
-def _read_payment(payment: Any, reference: str) -> Outcome:
-    """A payment object; one that lacks a field, or belongs to another reference, says nothing."""
-    if not isinstance(payment, dict) or payment.get("reference") != reference:
-        return Outcome(Finding.SILENCE, detail="no payment of this reference in the answer")
-    field = "captured" if payment.get("state") == "succeeded" else "amount"
-    identifier, stated = payment.get("id"), _read_amount(payment, field)
-    finding = _FINDINGS.get(str(payment.get("state")))
-    if not isinstance(identifier, str) or not identifier or stated is None or finding is None:
-        return Outcome(Finding.SILENCE, detail="a payment that is not as documented")
-    code = str(payment.get("decline_code") or "") if finding is Finding.DECLINED else ""
-    url = payment.get("action_url")
-    return Outcome(
-        finding,
-        provider_payment_id=identifier,
-        stated=stated,
-        decline_code=code,
-        decline_class=classify(code, DECLINES) if finding is Finding.DECLINED else None,
-        action=NextAction(str(url)) if url and finding is Finding.NEEDS_ACTION else None,
-    )
-
-
-def _read_refund(refund: Any, reference: str) -> Outcome:
-    """A refund object; one that lacks a field, or belongs to another reference, says nothing."""
-    if not isinstance(refund, dict) or refund.get("reference") != reference:
-        return Outcome(Finding.SILENCE, detail="no refund of this reference in the answer")
-    identifier, stated = refund.get("id"), _read_amount(refund, "amount")
-    finding = _REFUND_FINDINGS.get(str(refund.get("state")))
-    if not isinstance(identifier, str) or not identifier or stated is None or finding is None:
-        return Outcome(Finding.SILENCE, detail="a refund that is not as documented")
-    return Outcome(
-        finding,
-        provider_payment_id=str(refund.get("payment", "")),
-        provider_refund_id=identifier,
-        stated=stated,
-        decline_code=str(refund.get("failure_code") or ""),
-    )
-
-
-def _read_amount(content: Mapping[str, Any], field: str) -> Amount | None:
-    # What was taken is told apart from what was asked for only where the two can differ.
-    units, code = content.get(field, content.get("amount")), content.get("currency")
-    stated = from_provider_units(units, code, MINOR_DIGITS.get(str(code), 0))
-    return stated if stated is not None and stated.atoms > 0 and isinstance(units, int) else None
-
-
-def _switches(login: Login) -> dict[str, str]:
-    off = parse_qs(urlsplit(login.endpoint).query).get("without", [])
-    return {"without": ",".join(off)} if off else {}
+        return read_payment(content.get("payment"), reference)
+    return read_refusal(reply)
 
 
 def notification_body(
@@ -421,6 +320,10 @@ PROVIDER = Provider(
     refund=refund,
     read_refund=read_refund,
     find_refund=find_refund,
+    create_session=create_session,
+    read_session=read_session,
+    list_methods=list_methods,
+    detach_method=detach_method,
     read_notification=read_notification,
     read_items=read_items,
     declines=DECLINES,

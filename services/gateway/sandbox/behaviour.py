@@ -113,7 +113,18 @@ FAULTS = {
 
 # The requests that faults can be scripted for.
 REQUESTS = frozenset(
-    {"charge", "read", "find", "capture", "cancel", "refund", "read_refund", "find_refund"}
+    {
+        "charge",
+        "read",
+        "find",
+        "capture",
+        "cancel",
+        "refund",
+        "read_refund",
+        "find_refund",
+        "session",
+        "read_session",
+    }
 )
 
 

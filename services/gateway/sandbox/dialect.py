@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import html
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -24,6 +23,7 @@ from gateway.sandbox.behaviour import (
 )
 from gateway.sandbox.books import TAKEN, Books, Kept, Payment, Refund
 from gateway.sandbox.http import Refused, fail_before, read_json, reply
+from gateway.sandbox.page import render_page
 from gateway.sandbox.postman import Postman, Told
 
 BODY_BYTES_MAX = 256 * 1024
@@ -301,7 +301,7 @@ class Dialect:
         page = self.books.get("page", request.match_info["id"])
         if page is None:
             return web.Response(status=404)
-        return web.Response(text=render_page(page), content_type="text/html")
+        return web.Response(text=render_page(page, {"complete": "pm_ok"}), content_type="text/html")
 
     async def act(self, request: web.Request) -> web.Response:
         page = self.books.get("page", request.match_info["id"])
@@ -360,31 +360,3 @@ class Dialect:
 
 def _no_key(_: object) -> Kept:
     return Kept("", 200, "")
-
-
-def render_page(page: Mapping[str, Any]) -> str:
-    """The page that a person sees; it asks for no card, since there is none."""
-    pays = page["mode"] == "PAY"
-    title = "Pay" if pays else "Store a payment method"
-    amount = f"{page['units']} minor units of {html.escape(page['currency'])}" if pays else ""
-    what = html.escape(page.get("description", ""))
-    button = "Pay" if pays else "Store"
-    state = page["state"]
-    form = (
-        f"<form method=post><button class=good name=result value=complete>{button}</button>"
-        "<button name=result value=cancel>Cancel</button></form>"
-        if state == "open"
-        else f"<p>This page is {html.escape(state)}.</p>"
-    )
-    return (
-        "<!doctype html><html lang=en><meta charset=utf-8>"
-        f"<meta name=viewport content='width=device-width'><title>{title}</title>"
-        "<style>body{font:16px system-ui;background:#f4f5f7;display:grid;place-items:center;"
-        "min-height:100vh;margin:0}main{background:#fff;padding:2rem 2.5rem;border-radius:12px;"
-        "box-shadow:0 2px 12px #0002;max-width:24rem}h1{font-size:1.3rem;margin:0 0 1rem}"
-        ".amount{font-size:1.6rem;margin:.5rem 0}button{font:inherit;padding:.6rem 1.4rem;"
-        "border-radius:8px;border:1px solid #bbb;background:#fff;margin-right:.6rem}"
-        ".good{background:#1a56db;border-color:#1a56db;color:#fff}small{color:#667}</style>"
-        f"<main><h1>{title}</h1><p class=amount>{amount}</p><p>{what}</p>{form}"
-        "<p><small>Sandbox: no money moves, no card is asked for.</small></p></main></html>"
-    )

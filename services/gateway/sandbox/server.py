@@ -32,6 +32,8 @@ from gateway.sandbox.http import (
     reply,
     switched_off,
 )
+from gateway.sandbox.page import render_page
+from gateway.sandbox.pages import CHOICES, Pages, kept_session, no_method
 from gateway.sandbox.postman import OwnVoice, Postman
 
 BODY_BYTES_MAX = 64 * 1024
@@ -57,6 +59,7 @@ class Sandbox:
         self.script = Script()
         self.postman = Postman(books, OwnVoice(books, address))
         self._in_flight: set[str] = set()
+        self.pages = Pages(books, address)
 
     def application(self) -> web.Application:
         """The aiohttp application; its postman runs while it does."""
@@ -71,6 +74,12 @@ class Sandbox:
                 web.post("/v1/refunds", self.refund),
                 web.get("/v1/refunds", self.find_refunds),
                 web.get("/v1/refunds/{id}", self.read_refund),
+                web.post("/v1/sessions", self.open_session),
+                web.get("/v1/sessions/{id}", self.read_session),
+                web.get("/v1/methods", self.list_methods),
+                web.delete("/v1/methods/{id}", self.forget_method),
+                web.get("/pages/{id}", self.show_page),
+                web.post("/pages/{id}", self.act_on_page),
                 web.get("/actions/{id}", self.show_action),
                 web.post("/actions/{id}", self.act),
                 web.get("/books", self.show_books),
@@ -100,6 +109,7 @@ class Sandbox:
             if change.key and forgotten:
                 raise Refused(400, "reference_used", "a payment of this reference exists")
             try:
+                no_method(wanted.method, self.pages)
                 behaviour = behaviour_of(wanted.method)
             except NoSuchMethod as error:
                 raise Refused(422, "no_such_method", f"no such method: {error}") from None
@@ -273,6 +283,54 @@ class Sandbox:
             each.render() for each in self.books.refunds.values() if each.reference == reference
         ]
         return await reply(request, 200, json.dumps({"refunds": found}).encode(), faults)
+
+    # --- pages and methods -----------------------------------------------------------------------
+
+    async def open_session(self, request: web.Request) -> web.StreamResponse:
+        content = await read_json(request)
+
+        def enter(change: Change) -> tuple[Kept, list[Letter]]:
+            url = request.headers.get("Sandbox-Notify-Url", "")
+            secret = request.headers.get("Sandbox-Notify-Secret", "")
+            with self.books.together():
+                page = self.pages.open(content, url, secret)
+                kept = kept_session(change.fingerprint, self.pages.render(page))
+                if change.key:
+                    self.books.remember(change.key, kept)
+            return kept, []
+
+        reference = str(content.get("reference", ""))
+        return await self._change(request, "session", reference, "", enter)
+
+    async def read_session(self, request: web.Request) -> web.StreamResponse:
+        page = self.pages.find(request.match_info["id"])
+        faults = self._faults(request, "read_session", page["reference"])
+        await fail_before(request, faults)
+        body = json.dumps({"session": self.pages.render(page)}).encode()
+        return await reply(request, 200, body, faults)
+
+    async def list_methods(self, request: web.Request) -> web.StreamResponse:
+        found = self.pages.methods_of(request.query.get("customer", ""))
+        return web.json_response({"methods": found})
+
+    async def forget_method(self, request: web.Request) -> web.StreamResponse:
+        self.pages.forget(request.match_info["id"])
+        return web.json_response({"state": "gone"})
+
+    async def show_page(self, request: web.Request) -> web.Response:
+        page = self.pages.find(request.match_info["id"])
+        return web.Response(text=render_page(page, CHOICES), content_type="text/html")
+
+    async def act_on_page(self, request: web.Request) -> web.Response:
+        page = self.pages.find(request.match_info["id"])
+        result = str((await request.post()).get("result", ""))
+        page, payment = self.pages.act(page, result)
+        if payment is not None:
+            self.postman.write(payment, Faults())
+        self.pages.letter(page)
+        self.postman.wake()
+        back = page["return_url"] if page["state"] != "open" else page["url"]
+        return web.Response(status=303, headers={"location": back})
 
     # --- the payer's page -------------------------------------------------------------------------
 

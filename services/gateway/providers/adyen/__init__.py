@@ -60,4 +60,5 @@ PROVIDER = Provider(
     read_items=read_items,
     acknowledgement=(200, b"[accepted]"),
     declines=DECLINES,
+    numeric_tokens=True,
 )
