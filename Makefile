@@ -34,7 +34,14 @@ gen/.made: $(PROTOS) $(VENV)/.runtime
 
 setup: $(VENV)/.runtime gen/.made ## install what the programs need and make the stubs
 
-setup-test: setup $(VENV)/.test ## the same, with what the tests need
+# Programs of others that tests run beside Tollgate, under licences and with pins of their own:
+# an environment apart. Without it the tests that want them are skipped, and say so.
+.venv-peers/.made: tests/peers/localstripe.lock
+	@$(PYTHON) -m venv .venv-peers \
+		&& .venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $< \
+		&& touch $@ || { rm -rf .venv-peers; echo "the peers of the tests cannot be had; their tests are skipped" >&2; }
+
+setup-test: setup $(VENV)/.test .venv-peers/.made ## the same, with what the tests need
 
 up: setup ## start everything on loopback and leave it running
 	@$(BIN)/tollgate up
@@ -85,4 +92,4 @@ lock: ## pin all packages anew, with hashes and without addresses
 
 clean: ## stop what runs here and remove what was made
 	@if [ -x $(BIN)/tollgate ]; then $(BIN)/tollgate down || true; fi
-	@rm -rf build gen .tollgate $(VENV) node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf build gen .tollgate $(VENV) .venv-peers node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -30,7 +30,7 @@ from tollgate_sdk import Tollgate
 PAYMENTS = 10_000
 KILLS = 25
 FAULTY = 0.2  # of the charges; each then may meet faults of its look-ups too
-TOGETHER = 24
+TOGETHER = 48
 CUSTOMERS = 20
 VALUE = "3.21"
 SECONDS_MAX = 3_000.0
@@ -63,6 +63,7 @@ class Storm:
 
     ended: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
+    answered: int = 0
     kills: int = 0
     faults: int = 0
     unknown_oldest_seconds: float = 0.0
@@ -107,12 +108,14 @@ async def rage(
     storm = Storm(faults=int(count * FAULTY))
     await _open(client)
     await _script(suite, [dice.choice(FAULTS) for _ in range(storm.faults)], count, dice)
+    points = dice.sample(range(count // 50, count), kills)
+    reached = {point: asyncio.Event() for point in points}
     begun = time.monotonic()
     watching = asyncio.create_task(_watch(suite, storm))
-    killing = asyncio.create_task(_kill(suite, storm, kills, dice))
+    killing = asyncio.create_task(_kill(suite, storm, reached))
     try:
         async with asyncio.timeout(SECONDS_MAX):
-            await _pay_all(client, count)
+            await _pay_all(client, count, storm, reached)
             killing.cancel()
             found = await _until_all_ended(client, count)
     finally:
@@ -161,12 +164,17 @@ async def _script(suite: Suite, faults: list[str], count: int, dice: random.Rand
                 answer.raise_for_status()
 
 
-async def _pay_all(client: Tollgate, count: int) -> None:
+async def _pay_all(
+    client: Tollgate, count: int, storm: Storm, reached: dict[int, asyncio.Event]
+) -> None:
     slots = asyncio.Semaphore(TOGETHER)
 
     async def pay(number: int) -> None:
         async with slots:
             await _pay(client, number)
+            storm.answered += 1
+            if storm.answered in reached:
+                reached[storm.answered].set()
 
     await asyncio.gather(*(pay(number) for number in range(count)))
 
@@ -208,10 +216,10 @@ def _passing(error: Exception) -> bool:
     return getattr(error, "reason", "") in ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "")
 
 
-async def _kill(suite: Suite, storm: Storm, kills: int, dice: random.Random) -> None:
-    """Kill the gateway with -9, again and again, each time once it serves."""
-    while storm.kills < kills:
-        await asyncio.sleep(dice.uniform(2.0, 8.0))
+async def _kill(suite: Suite, storm: Storm, reached: dict[int, asyncio.Event]) -> None:
+    """Kill the gateway with -9 at each point of the way, while it is at work."""
+    for point in sorted(reached):
+        await reached[point].wait()
         await suite.wait_until_serving()
         suite.kill("gateway")
         storm.kills += 1

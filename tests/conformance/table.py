@@ -34,7 +34,7 @@ RIGS = {
 # What vouches for each beside the kit: tests of the project, by what they hold it against.
 WITNESSES = {
     "sandbox": "a process with a journal, killed and restarted; storms of faults",
-    "stripe": "official client (signatures, requests, answers); published description",
+    "stripe": "official client (signatures, requests, answers); localstripe; published description",
     "adyen": "official client (signatures); published descriptions of API and notifications",
     "gocardless": "official client (signatures); its fixtures",
     "razorpay": "official client (signatures, requests); its fixtures",

@@ -95,7 +95,11 @@ def test_no_lock_file_names_a_registry() -> None:
     ).stdout.split()  # fmt: skip
     named = {"uv.lock", "package-lock.json", "poetry.lock", "yarn.lock", "pnpm-lock.yaml"}
     assert [name for name in listed if Path(name).name in named] == []
-    for lock in ("requirements.lock", "requirements-test.lock"):
+    for lock in (
+        "requirements.lock",
+        "requirements-test.lock",
+        "tests/peers/localstripe.lock",
+    ):
         assert "://" not in (ROOT / lock).read_text(encoding="utf-8")
 
 

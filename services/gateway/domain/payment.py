@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -13,10 +13,31 @@ from gateway.domain.outcome import DeclineClass
 from kernel.errors import InvalidValue, Refusal
 from kernel.money import Amount
 
-# The strictest cap that holds for every card network outside Visa's and Mastercard's own: 15 in
-# 30 days. Networks fine merchants who go on trying.
-DECLINES_MAX = 15
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """How often a method may be declined within a while before it rests."""
+
+    declines: int
+    window: timedelta
+
+
+# What card networks allow before they fine the merchant: of one method, over all payments. A
+# network that is not listed, or not known, has the strictest that holds elsewhere.
+CAPS: Mapping[str, tuple[Cap, ...]] = {
+    "mastercard": (Cap(10, timedelta(hours=24)), Cap(35, timedelta(days=30))),
+}
+_CAPS_ELSEWHERE = (Cap(15, timedelta(days=30)),)
+_BRANDS = {"mc": "mastercard"}  # other words that providers have for a network
+DECLINES_MAX = 35  # as many as any cap counts
 DECLINES_WINDOW = timedelta(days=30)
+
+
+def caps_of(brand: str) -> tuple[Cap, ...]:
+    """The caps of a card network, by the word that a provider has for it."""
+    word = "".join(brand.lower().split())
+    return CAPS.get(_BRANDS.get(word, word), _CAPS_ELSEWHERE)
+
 
 # With these, the same method gives the same answer until somebody does something about it.
 _NOT_WITH_THE_SAME_METHOD = frozenset(
@@ -144,11 +165,16 @@ def capture_amount(payment: Payment, asked: Amount | None) -> tuple[Attempt, Amo
 
 
 def check_retry(
-    payment: Payment, payment_method_id: UUID, declines: Sequence[datetime], now: datetime
+    payment: Payment,
+    payment_method_id: UUID,
+    declines: Sequence[datetime],
+    now: datetime,
+    brand: str = "",
 ) -> None:
     """Raise AttemptInFlight or RetryNotAllowed where no further attempt may start.
 
-    `declines` are the times at which this method was declined, over all payments.
+    `declines` are the times at which this method was declined, over all payments; `brand` is the
+    card network's, empty where it is none, or not known.
     """
     if any(attempt.state in LIVE for attempt in payment.attempts):
         raise AttemptInFlight(payment.payment_id)
@@ -164,11 +190,16 @@ def check_retry(
             decline_class=last.decline_class.value,
             decline_code=last.decline_code,
         )
-    recent = sorted(time for time in declines if time > now - DECLINES_WINDOW)
-    if len(recent) >= DECLINES_MAX:
-        retry_after = recent[-DECLINES_MAX] + DECLINES_WINDOW
-        raise RetryNotAllowed(
-            f"declined {len(recent)} times in {DECLINES_WINDOW.days} days",
-            decline_class=last.decline_class.value if last.decline_class else "",
-            retry_after=retry_after.isoformat(),
-        )
+    for cap in caps_of(brand):
+        recent = sorted(time for time in declines if time > now - cap.window)
+        if len(recent) >= cap.declines:
+            retry_after = recent[-cap.declines] + cap.window
+            raise RetryNotAllowed(
+                f"declined {len(recent)} times in {_length(cap.window)}",
+                decline_class=last.decline_class.value if last.decline_class else "",
+                retry_after=retry_after.isoformat(),
+            )
+
+
+def _length(window: timedelta) -> str:
+    return f"{window.days} days" if window.days > 1 else f"{int(window.total_seconds()) // 3600} h"

@@ -89,7 +89,7 @@ class PaymentOperations:
                     raise MethodNotUsable(payment.customer_id)
                 since = call.now - DECLINES_WINDOW
                 declines = await store.list_declines(tx, tenant_id, method.payment_method_id, since)
-                check_retry(payment, method.payment_method_id, declines, call.now)
+                check_retry(payment, method.payment_method_id, declines, call.now, method.brand)
                 await store.save_state(
                     tx, tenant_id, payment_id, PaymentState.PROCESSING, False, call.now
                 )
