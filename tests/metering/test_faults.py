@@ -14,6 +14,7 @@ from tests.metering.world import ACCEPTED, PENDING, World, new_tenant, unit_pric
 from tests.support.databases import FreshDatabase
 from tests.support.services import Services
 from tests.support.waiting import until
+from tollgate.metering.v1 import correction_pb2
 
 
 class Faulty:
@@ -103,6 +104,54 @@ async def test_metering_killed_between_commit_and_settling_charges_once(
     assert await world.balances("acme") == {"USD": "5"}
     assert await world.quantity("acme", "tokens") == "5"
     assert await world.verify() == 3
+
+
+@pytest.mark.parametrize("lost", [Mode.DEAF, Mode.MUTE])
+async def test_corrections_cut_off_by_a_kill_charge_and_return_once(
+    faulty: Faulty, redis_url: str, lost: Mode
+) -> None:
+    world = faulty.world
+    more = world.event("acme", event_id="more", tokens="3")
+    async with metering_process(
+        faulty.database, redis_url, faulty.peers, listen=faulty.metering_address
+    ) as process:
+        async with grpc.aio.insecure_channel(process.address) as channel:
+            world.connect(channel)
+            await prepaid(world)
+            await world.ingest(
+                world.event("acme", event_id="more", tokens="1"),
+                world.event("acme", event_id="less", tokens="4"),
+                world.event("acme", event_id="gone", tokens="2"),
+            )
+            assert await world.balances("acme") == {"USD": "3"}
+            faulty.line.set(lost)
+            sent = asyncio.create_task(world.amend(more, key="same"))
+            await until(faulty.count_batches, what="the commit")
+            await process.kill()
+            with pytest.raises(grpc.aio.AioRpcError):
+                await sent
+    faulty.line.set(Mode.CUT)
+    faulty.line.set(Mode.OPEN)
+
+    await faulty.run_metering()
+
+    await until(lambda: _none_left(faulty), what="recovery")
+    assert await world.balances("acme") == {"USD": "1"}
+    (again,) = await world.amend(more, key="same")
+    assert (again.duplicate, [c.amount.value for c in again.charges]) == (True, ["2"])
+    assert await world.balances("acme") == {"USD": "1"}
+    faulty.line.set(Mode.CUT)
+    (waiting,) = await world.deprecate("gone", key="drop")
+    assert waiting.state == correction_pb2.CORRECTION_STATE_PENDING
+    (refused,) = await world.amend(world.event("acme", event_id="gone", tokens="5"))
+    assert refused.refusal.reason == "EVENT_PENDING"
+    faulty.line.set(Mode.OPEN)
+    await until(lambda: _none_left(faulty), what="recovery")
+    (settled,) = await world.deprecate("gone", key="drop")
+    assert settled.state == correction_pb2.CORRECTION_STATE_APPLIED
+    assert [one.amount.value for one in settled.returns] == ["2"]
+    assert await world.balances("acme") == {"USD": "3"}
+    assert await world.verify() == 4
 
 
 async def test_while_the_wallet_is_away_events_are_pending_and_then_settled(

@@ -1,5 +1,6 @@
 """Python client of Tollgate: the gate, a producer of usage events, typed stubs, retries by key."""
 
+from tollgate.metering.v1.correction_pb2 import CorrectionOutcome, CorrectionState
 from tollgate.metering.v1.event_pb2 import Event, EventOutcome, EventState
 from tollgate.metering.v1.gate_pb2 import Authorization, OverUse, UsageEstimate
 from tollgate.type.v1.amount_pb2 import Amount
@@ -30,6 +31,7 @@ from tollgate_sdk.events import (
 )
 from tollgate_sdk.gate import Authorized, Usage, WhenAway
 from tollgate_sdk.producer import Limits, Producer, WhenFull
+from tollgate_sdk.streaming import EventStream
 
 __all__ = [
     "LATE_PROPERTY",
@@ -37,12 +39,15 @@ __all__ = [
     "Authorization",
     "Authorized",
     "BufferFull",
+    "CorrectionOutcome",
+    "CorrectionState",
     "Delivery",
     "Denied",
     "Endpoints",
     "Event",
     "EventOutcome",
     "EventState",
+    "EventStream",
     "EventTooLarge",
     "GateAway",
     "JournalBroken",

@@ -6,7 +6,7 @@ is: the service answers what it answered first.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,18 +26,24 @@ from tollgate.invoicing.v1 import customer_pb2_grpc as customers
 from tollgate.invoicing.v1 import invoice_pb2_grpc as invoices
 from tollgate.invoicing.v1 import received_payment_pb2_grpc as received_payments
 from tollgate.invoicing.v1 import subscription_pb2_grpc as subscriptions
+from tollgate.metering.v1 import archive_pb2_grpc as archives
+from tollgate.metering.v1 import backfill_pb2_grpc as backfills
+from tollgate.metering.v1 import correction_pb2, event_pb2, gate_pb2, usage_pb2
+from tollgate.metering.v1 import correction_pb2_grpc as corrections
 from tollgate.metering.v1 import event_pb2_grpc as events
-from tollgate.metering.v1 import gate_pb2, usage_pb2
 from tollgate.metering.v1 import gate_pb2_grpc as gates
 from tollgate.metering.v1 import meter_pb2_grpc as meters
+from tollgate.metering.v1 import parking_pb2_grpc as parkings
 from tollgate.metering.v1 import usage_pb2_grpc as usages
 from tollgate.type.v1 import amount_pb2
 from tollgate.wallet.v1 import ledger_service_pb2_grpc as ledgers
 from tollgate.wallet.v1 import wallet_service_pb2_grpc as wallets
+from tollgate_sdk.correcting import amendments, correct, deprecations
 from tollgate_sdk.errors import TollgateError, read_error
 from tollgate_sdk.gate import GATE_SECONDS, Authorized, UsageRequest, WhenAway
 from tollgate_sdk.outstanding import Outstanding
 from tollgate_sdk.producer import Limits, OnOutcome, Producer, WhenFull
+from tollgate_sdk.streaming import EventStream
 
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024  # the services' own limit for a batch of events
 CALL_SECONDS = 20.0
@@ -95,6 +101,10 @@ class Tollgate:
         identity = self._channels["identity"]
         self.meters = meters.MeterServiceStub(metering)
         self.events = events.EventServiceStub(metering)
+        self.corrections = corrections.CorrectionServiceStub(metering)
+        self.backfills = backfills.BackfillServiceStub(metering)
+        self.parking = parkings.ParkingServiceStub(metering)
+        self.archive = archives.ArchiveServiceStub(metering)
         self.gate = gates.GateServiceStub(metering)
         self.usage = usages.UsageServiceStub(metering)
         self.assets = wallets.AssetServiceStub(wallet)
@@ -239,6 +249,52 @@ class Tollgate:
             reraise=True,
         )
         return await attempts(self._once, method, request, seconds)
+
+    def event_stream(self) -> EventStream:
+        """Events over one open call, to be opened with `async with`; see EventStream."""
+        # Without an iterator of requests the call is written to; the stubs know only the former.
+        method: Any = self.events.StreamEvents
+        return EventStream(method(metadata=self._metadata))
+
+    async def ingest_cloud_events(self, document: str | bytes) -> list[event_pb2.EventOutcome]:
+        """Send CloudEvents 1.0 in the JSON format, one as an object or up to 1000 as an array."""
+        content = document.encode() if isinstance(document, str) else document
+        request = event_pb2.IngestCloudEventsRequest(json=content)
+        answer = await self.call(self.events.IngestCloudEvents, request)
+        return list(answer.outcomes)
+
+    async def amend_events(
+        self, events: Sequence[event_pb2.Event], reason: str
+    ) -> list[correction_pb2.CorrectionOutcome]:
+        """Put other content in the place of events, by their ids; what they cost more or less is
+        charged or returned. Outcomes in order, settled."""
+        return await correct(
+            self,
+            self.corrections.AmendEvents,
+            correction_pb2.AmendEventsRequest,
+            amendments(events, reason),
+        )
+
+    async def deprecate_events(
+        self, event_ids: Sequence[str], reason: str
+    ) -> list[correction_pb2.CorrectionOutcome]:
+        """Declare events never to have happened; what they cost is returned. Outcomes in order,
+        settled."""
+        return await correct(
+            self,
+            self.corrections.DeprecateEvents,
+            correction_pb2.DeprecateEventsRequest,
+            deprecations(event_ids, reason),
+        )
+
+    async def explain_charge(
+        self, *, event_id: str = "", charge_id: str = ""
+    ) -> event_pb2.ExplainChargeResponse:
+        """Why an event cost what it cost: meters, tiers, debits and grants, or invoice lines."""
+        request = event_pb2.ExplainChargeRequest(event_id=event_id, charge_id=charge_id)
+        answer = await self.call(self.events.ExplainCharge, request)
+        assert isinstance(answer, event_pb2.ExplainChargeResponse)
+        return answer
 
     async def export_usage(
         self, request: usage_pb2.ExportUsageRequest, *, seconds: float = EXPORT_SECONDS

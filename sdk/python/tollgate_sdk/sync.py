@@ -7,6 +7,7 @@ when the interpreter exits; after a fork, connect anew in the child.
 from __future__ import annotations
 
 import atexit
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -14,9 +15,9 @@ from typing import Any
 
 import grpc
 
-from tollgate.metering.v1 import event_pb2, gate_pb2
+from tollgate.metering.v1 import correction_pb2, event_pb2, gate_pb2
 from tollgate.type.v1 import amount_pb2
-from tollgate_sdk import backlog, client, gate, producer, usage
+from tollgate_sdk import backlog, client, gate, producer, streaming, usage
 from tollgate_sdk.client import CALL_SECONDS, RETRY_SECONDS, Endpoints
 from tollgate_sdk.events import Properties
 from tollgate_sdk.gate import GATE_SECONDS, WhenAway
@@ -27,6 +28,7 @@ __all__ = [
     "Authorized",
     "Delivery",
     "Endpoints",
+    "EventStream",
     "Limits",
     "LoopClosed",
     "Producer",
@@ -102,6 +104,36 @@ class Tollgate:
             )
         )
 
+    def event_stream(self) -> EventStream:
+        """Events over one open call: `with tollgate.event_stream() as stream:`."""
+
+        async def open_stream() -> streaming.EventStream:
+            return await self.stubs.event_stream().__aenter__()
+
+        return EventStream(self._loop, self._loop.run(open_stream()))
+
+    def ingest_cloud_events(self, document: str | bytes) -> list[event_pb2.EventOutcome]:
+        """Send CloudEvents in the JSON format; as the asynchronous one."""
+        return self._loop.run(self.stubs.ingest_cloud_events(document))
+
+    def amend_events(
+        self, events: Sequence[event_pb2.Event], reason: str
+    ) -> list[correction_pb2.CorrectionOutcome]:
+        """Put other content in the place of events; as the asynchronous one."""
+        return self._loop.run(self.stubs.amend_events(events, reason))
+
+    def deprecate_events(
+        self, event_ids: Sequence[str], reason: str
+    ) -> list[correction_pb2.CorrectionOutcome]:
+        """Declare events never to have happened; as the asynchronous one."""
+        return self._loop.run(self.stubs.deprecate_events(event_ids, reason))
+
+    def explain_charge(
+        self, *, event_id: str = "", charge_id: str = ""
+    ) -> event_pb2.ExplainChargeResponse:
+        """Why an event cost what it cost; as the asynchronous one."""
+        return self._loop.run(self.stubs.explain_charge(event_id=event_id, charge_id=charge_id))
+
     def producer(
         self,
         *,
@@ -167,6 +199,28 @@ class Tollgate:
             gate_seconds=gate_seconds,
         )
         return Authorized(self._loop, made)
+
+
+class EventStream:
+    """Events over one open call, from any thread; see tollgate_sdk.EventStream."""
+
+    def __init__(self, loop: LoopThread, asynchronous: streaming.EventStream) -> None:
+        self._loop = loop
+        self._asynchronous = asynchronous
+
+    def __enter__(self) -> EventStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def send(self, events: Sequence[event_pb2.Event]) -> list[event_pb2.EventOutcome]:
+        """The outcomes of a batch, in order. Raises TollgateError, ProducerClosed."""
+        return self._loop.run(self._asynchronous.send(events))
+
+    def close(self) -> None:
+        """Send no more, and wait for what is on its way."""
+        self._loop.run(self._asynchronous.close())
 
 
 class Producer:
