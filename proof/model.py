@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 from proof.claims import Layer, Options
@@ -14,7 +16,8 @@ from tests.wallet.machine import LedgerMachine
 from tests.wallet.worlds import Shape, shapes
 
 CORE_EXAMPLES, CORE_EXAMPLES_LONG = 1_900, 20_000
-CORE_STEPS = 24
+CORE_STEPS = 14
+PROCESSES = 2  # that share the examples in memory
 LIVE_EXAMPLES, LIVE_EXAMPLES_LONG = 150, 2_000
 
 
@@ -23,14 +26,22 @@ async def run(layer: Layer, options: Options, stage: Stage) -> None:
     in_memory = CORE_EXAMPLES_LONG if options.long else CORE_EXAMPLES
     on_postgres = LIVE_EXAMPLES_LONG if options.long else LIVE_EXAMPLES
     database = await stage.database("wallet")
-    core = asyncio.to_thread(try_core, options.seed, in_memory)
-    live_ = asyncio.to_thread(try_live, database, options.seed, on_postgres)
-    first, second = await asyncio.gather(core, live_, return_exceptions=True)
-    for says, found in (
-        ("the core answers every history as the model does, and its journal adds up", first),
-        ("the ledger on Postgres answers every history as the model does", second),
-    ):
-        layer.claim(says, [] if found is None else [_words(found)])
+    loop = asyncio.get_running_loop()
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        core = [
+            loop.run_in_executor(pool, try_core, options.seed + number, in_memory // PROCESSES)
+            for number in range(PROCESSES)
+        ]
+        live_ = asyncio.to_thread(try_live, database, options.seed, on_postgres)
+        *first, second = await asyncio.gather(*core, live_, return_exceptions=True)
+    layer.claim(
+        "the core answers every history as the model does, and its journal adds up",
+        [_words(found) for found in first if found is not None],
+    )
+    layer.claim(
+        "the ledger on Postgres answers every history as the model does",
+        [] if second is None else [_words(second)],
+    )
     layer.figure("examples in memory", in_memory)
     layer.figure("examples on Postgres", on_postgres)
 

@@ -20,7 +20,7 @@ from proof.stage import Stage
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("services/wallet", "libs/chassis", "libs/kernel")
 SIDE_BY_SIDE = 2
-SECONDS_MAX = 240.0
+SECONDS_MAX = 600.0
 NEED_NO_DATABASE = ("core", "model")
 
 
