@@ -29,6 +29,7 @@ class ModelGrant:
     created: datetime
     number: int
     meters: tuple[str, ...] = ()
+    voided: bool = False
 
     def order(self) -> tuple[object, ...]:
         narrow = 0 if self.meters else 1
@@ -154,6 +155,51 @@ class Model:
         purse.grants.append(made)
         purse.settle(now)
         return ("granted", made.free)
+
+    def _find_grant(self, number: int, now: datetime) -> tuple[ModelWallet, ModelGrant, int]:
+        """A grant with its wallet, touched, and what open holds pin of it."""
+        purse, grant = next((w, g) for w in self.wallets for g in w.grants if g.number == number)
+        purse.touch(now)
+        pins = [pin for hold in self.holds.values() for pin in hold.pins]
+        return purse, grant, sum(part for _, pinned, part in pins if pinned is grant)
+
+    def expiry(self, number: int, now: datetime, expire: datetime | None) -> tuple[object, ...]:
+        _, grant, pinned = self._find_grant(number, now)
+        if grant.voided or grant.expire <= now:
+            raise No("GRANT_ENDED")
+        stop = expire or NEVER
+        if stop <= now or stop <= grant.effective:
+            raise No("INVALID_VALUE")
+        grant.expire = stop
+        return ("granted", grant.free + pinned)
+
+    def take_back(self, number: int, now: datetime) -> tuple[object, ...]:
+        _, grant, pinned = self._find_grant(number, now)
+        if grant.voided:
+            raise No("GRANT_ENDED")
+        if pinned:
+            raise No("GRANT_HELD")
+        unused, grant.free, grant.voided = grant.free, 0, True
+        return ("voided", unused)
+
+    def correct(
+        self, wallet: str, atoms: int, now: datetime, *, increase: bool
+    ) -> tuple[object, ...]:
+        found = self.owned(wallet)
+        if not found:
+            raise No("NOT_FOUND")
+        (purse,) = found
+        purse.touch(now)
+        if increase:
+            self.count += 1
+            made = ModelGrant(f"g{self.count}", 50, atoms, 0, now, NEVER, now, self.count)
+            purse.grants.append(made)
+            purse.settle(now)
+        elif purse.funds(("", "", ""), now) < atoms:
+            raise No("INSUFFICIENT_FUNDS")
+        else:
+            purse.burn(atoms, ("", "", ""), now)
+        return ("corrected", purse.funds(("", "", ""), now) + purse.headroom())
 
     def debit(self, wallet: str, atoms: int, purpose: Purpose, now: datetime) -> tuple[object, ...]:
         payers = self.payers(wallet, purpose)

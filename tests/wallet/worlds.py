@@ -14,18 +14,22 @@ from uuid import UUID, uuid5
 from hypothesis import strategies as st
 
 from tests.wallet.model import Model, ModelWallet, No
+from wallet.ledger.domain.answers import Corrected, Voided
 from wallet.ledger.domain.batch import Bundle
 from wallet.ledger.domain.items import (
     CaptureItem,
+    ChangeExpiryItem,
+    CorrectItem,
     DebitItem,
     GrantItem,
     HoldItem,
     IncreaseItem,
     Operation,
+    VoidGrantItem,
     VoidItem,
 )
 from wallet.ledger.domain.outcomes import Granted, Held, Outcome, Posted, Refused
-from wallet.ledger.domain.values import OverCapture
+from wallet.ledger.domain.values import NEVER, Account, OverCapture
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 CUSTOMER, ASSET, SCALE = "c1", "USD", 2
@@ -90,6 +94,15 @@ _increases = st.tuples(
     st.sampled_from([None, 10, 20, 60]),
     st.booleans(),
 )
+# A grant by its age: 0 is the one made last.
+_grant_age = st.sampled_from([0, 0, 1, 1, 2, 3, 5])
+_by_hand = st.one_of(
+    st.tuples(st.just("expiry"), _grant_age, st.sampled_from([None, -10, 10, 20, 60])),
+    st.tuples(st.just("take_back"), _grant_age),
+    st.tuples(
+        st.just("correct"), st.sampled_from([0, 0, 1, 2, 3]), st.integers(1, 60), st.booleans()
+    ),
+)
 _voids = st.tuples(st.just("void"), _hold)
 _small = st.tuples(
     st.just("debit"), st.sampled_from([-1, -1, 0]), st.integers(1, 60), st.sampled_from(PURPOSES)
@@ -107,6 +120,7 @@ operations = st.one_of(
     _captures,
     _voids,
     _groups,
+    _by_hand,
 )
 
 
@@ -153,7 +167,9 @@ class World:
             assert found == expected, (operation, found, expected)
             for item, outcome in zip(bundle, answers, strict=True):
                 assert isinstance(item, Operation)
-                if isinstance(outcome, Granted):
+                if isinstance(outcome, Granted) and isinstance(item, GrantItem):
+                    self.granted.append(outcome.grant_id)
+                if isinstance(outcome, Corrected) and outcome.increase:
                     self.granted.append(outcome.grant_id)
                 self.answered.append((item, outcome))
 
@@ -182,6 +198,9 @@ class World:
 
     def _resolve(self, operation: Any) -> Any:
         """Name the hold that an operation means by its age."""
+        if operation[0] in ("expiry", "take_back"):
+            kind, age, *rest = operation
+            return (kind, max(1, len(self.granted) - age), *rest)
         if operation[0] not in ("place", "increase", "capture", "void"):
             return operation
         kind, age, *rest = operation
@@ -260,6 +279,20 @@ class World:
                     None if seconds is None else timedelta(seconds=seconds),
                     partial,
                 )
+            case ("expiry", number, seconds):
+                return ChangeExpiryItem(
+                    *self._by_hand(keyed, self._purse_of(number)),
+                    self.granted[number - 1],
+                    self._instant(seconds) or NEVER,
+                )
+            case ("take_back", number):
+                return VoidGrantItem(
+                    *self._by_hand(keyed, self._purse_of(number)), self.granted[number - 1], False
+                )
+            case ("correct", wallet, atoms, increase):
+                return CorrectItem(
+                    *self._by_hand(keyed, wallet), atoms, increase, Account.CORRECTION, "", None
+                )
             case ("void", hold):
                 return VoidItem(*keyed, self._hold_id(hold), CUSTOMER, ASSET, SCALE)
         raise AssertionError(operation)
@@ -323,9 +356,22 @@ class World:
                 return self.model.increase(
                     f"h{hold}", atoms, now, self._instant(seconds), partial=partial
                 )
+            case ("expiry", number, seconds):
+                return self.model.expiry(number, now, self._instant(seconds))
+            case ("take_back", number):
+                return self.model.take_back(number, now)
+            case ("correct", wallet, atoms, increase):
+                return self.model.correct(f"w{wallet}", atoms, now, increase=increase)
             case ("void", hold):
                 return self.model.void(f"h{hold}", now)
         raise AssertionError(operation)
+
+    def _purse_of(self, number: int) -> int:
+        purses = self.model.wallets
+        return next(i for i, w in enumerate(purses) if any(g.number == number for g in w.grants))
+
+    def _by_hand(self, keyed: tuple[Any, ...], wallet: int) -> tuple[Any, ...]:
+        return (*keyed, wallet_id_of(self.tenant_id, wallet), ASSET, SCALE, "reason", "ada", "bob")
 
     def _instant(self, seconds: int | None) -> datetime | None:
         return None if seconds is None else self.now + timedelta(seconds=seconds)
@@ -345,6 +391,10 @@ def normal(outcome: Outcome) -> tuple[object, ...]:
     match outcome:
         case Refused():
             return ("refused", outcome.reason)
+        case Voided():
+            return ("voided", outcome.unused)
+        case Corrected():
+            return ("corrected", outcome.available)
         case Granted():
             return ("granted", outcome.remaining)
         case Posted():
