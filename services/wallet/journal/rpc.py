@@ -132,10 +132,9 @@ class LedgerService:
             found = verified.disagreements + await records.verify_records(
                 tx, call.tenant_id, after, last, shards, request.shard
             )
-            if verified.last_wallet_id:
-                found += await verification.verify_budgets(
-                    tx, call.tenant_id, after, verified.last_wallet_id
-                )
+            found += await verification.verify_budgets(
+                tx, call.tenant_id, after, last, shards, request.shard
+            )
         more = verified.wallets == page.size
         return pb.VerifyLedgerResponse(
             wallets_checked=verified.wallets,

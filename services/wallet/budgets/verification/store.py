@@ -9,15 +9,17 @@ from wallet.journal.domain import Disagreement
 
 
 async def verify_budgets(
-    tx: Connection, tenant_id: UUID, after: str, last: str
+    tx: Connection, tenant_id: UUID, after: str, last: str, shards: int = 1, shard: int = 0
 ) -> list[Disagreement]:
-    """Derive the budgets of customers whose first wallet is after one and not after another.
+    """Derive the budgets of customers whose first wallet is in a shard, after one and not after
+    another.
 
     What each slot of each cap counted is summed anew from the budgets' journal, what is held from
-    the open holds; each line of that journal is compared with the ledger's transfers of its key,
-    and each hold's captures with its lines. One statement, hence one snapshot.
+    the open holds; each line of that journal is compared with what its key was answered, which the
+    ledger's own verification compares with the transfers, and each hold's captures with its lines.
+    One statement, hence one snapshot.
     """
-    rows = await tx.fetch(_VERIFY, tenant_id, UUID(after), UUID(last))
+    rows = await tx.fetch(_VERIFY, tenant_id, UUID(after), UUID(last), shards, shard)
     return [
         Disagreement(
             row["wallet_id"],
@@ -30,7 +32,7 @@ async def verify_budgets(
     ]
 
 
-# Transfers of kind 2 and 4 are debits and captures.
+# An answer that begins with D is a debit or capture; its fourth field is what was taken.
 _VERIFY = """
 WITH customers AS MATERIALIZED (
     SELECT c.customer_id, w.wallet_id
@@ -41,6 +43,7 @@ WITH customers AS MATERIALIZED (
           ORDER BY u.wallet_id LIMIT 1
      ) AS w
      WHERE w.wallet_id > $2 AND w.wallet_id <= $3
+       AND get_byte(uuid_send(w.wallet_id), 15) % $4 = $5
 ), caps AS MATERIALIZED (
     SELECT c.wallet_id, b.* FROM customers AS c
       JOIN budget_caps AS b ON b.tenant_id = $1 AND b.customer_id = c.customer_id
@@ -48,11 +51,10 @@ WITH customers AS MATERIALIZED (
     SELECT c.wallet_id, e.* FROM customers AS c
       JOIN budget_entries AS e ON e.tenant_id = $1 AND e.customer_id = c.customer_id
 ), moved AS (
-    SELECT t.request_id, sum(t.atoms) AS atoms
-      FROM customers AS c
-      JOIN wallets AS w ON w.tenant_id = $1 AND w.customer_id = c.customer_id
-      JOIN transfers AS t ON t.tenant_id = $1 AND t.wallet_id = w.wallet_id AND t.kind IN (2, 4)
-     GROUP BY t.request_id
+    SELECT e.request_id, split_part(o.outcome, '|', 4)::numeric AS atoms
+      FROM lines AS e
+      JOIN operations AS o ON o.tenant_id = $1 AND o.request_id = e.request_id
+     WHERE e.atoms >= 0 AND o.outcome LIKE 'D%'
 ), bound AS (
     SELECT c.wallet_id, h.customer_id, h.hold_id, h.asset, h.meter, h.budget_path, h.captured,
            h.state, p.atoms AS pinned
