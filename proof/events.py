@@ -29,7 +29,7 @@ from tollgate.metering.v1 import event_pb2
 from tollgate.wallet.v1 import ledger_service_pb2 as ledger
 
 RICH, POOR = 12, 4  # customers: of the poor many events are refused
-RICH_FUNDS, POOR_FUNDS = "100000", "60"
+RICH_FUNDS, POOR_FUNDS = "100000", "20"
 EVENTS, EVENTS_LONG = 6_000, 200_000
 FAULTS, FAULTS_LONG = 20, 400
 CALLERS = 6
