@@ -145,7 +145,9 @@ async def _copy(scene: Scene, server: EmbeddedPostgres, name: str) -> FreshDatab
             name,
         )
         if off:
-            await target.execute("ALTER DATABASE postgres SET synchronous_commit = off")
+            await target.execute(
+                "ALTER ROLE wallet_app IN DATABASE postgres SET synchronous_commit = off"
+            )
             await target.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
             await target.execute("SELECT pg_reload_conf()")
     finally:

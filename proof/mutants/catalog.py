@@ -156,8 +156,8 @@ MUTANTS = (
         "a capture above what is held is not refused",
         "model",
         "captures.py",
-        "    if excess > 0 and item.over_capture is OverCapture.REJECT:",
-        "    if excess > 10**9 and item.over_capture is OverCapture.REJECT:",
+        "    if excess > 0 and policy is OverCapture.REJECT:",
+        "    if excess > 10**9 and policy is OverCapture.REJECT:",
     ),
     _core(
         "numbers have gaps",
@@ -262,7 +262,7 @@ MUTANTS = (
             Rewrite("record_batch", GUARD, "false"),
             Rewrite("weigh_plain", GUARD, "false"),
         ),
-        ("ALTER DATABASE {database} SET synchronous_commit = off",),
+        ("ALTER ROLE wallet_app IN DATABASE {database} SET synchronous_commit = off",),
     ),
     Mutant(
         "wallets are not locked",
