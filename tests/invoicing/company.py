@@ -22,7 +22,13 @@ from tollgate.identity.v1 import (
     tenant_pb2,
 )
 from tollgate.invoicing.v1 import invoice_pb2
-from tollgate.metering.v1 import event_pb2, event_pb2_grpc, meter_pb2, meter_pb2_grpc
+from tollgate.metering.v1 import (
+    correction_pb2_grpc,
+    event_pb2,
+    event_pb2_grpc,
+    meter_pb2,
+    meter_pb2_grpc,
+)
 from tollgate.type.v1 import amount_pb2
 from tollgate.wallet.v1 import (
     ledger_pb2,
@@ -45,6 +51,7 @@ class Company(Books):
         self.clocks = identity_service_pb2_grpc.TestClockServiceStub(channels["identity"])
         self.meters = meter_pb2_grpc.MeterServiceStub(channels["metering"])
         self.events = event_pb2_grpc.EventServiceStub(channels["metering"])
+        self.event_corrections = correction_pb2_grpc.CorrectionServiceStub(channels["metering"])
         self.assets = wallet_service_pb2_grpc.AssetServiceStub(channels["wallet"])
         self.wallets = wallet_service_pb2_grpc.WalletServiceStub(channels["wallet"])
         self.recharges = wallet_service_pb2_grpc.RechargeServiceStub(channels["wallet"])

@@ -22,6 +22,7 @@ from tests.support.databases import FreshDatabase
 from tests.support.waiting import until
 from tollgate.gateway.v1 import payment_service_pb2
 from tollgate.invoicing.v1 import invoice_pb2, received_payment_pb2
+from tollgate.metering.v1 import correction_pb2
 from tollgate.type.v1 import amount_pb2, price_pb2
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "shared/data/billing_worked_examples.json"
@@ -360,6 +361,41 @@ async def test_late_usage_is_on_the_next_invoice_and_names_the_one_it_missed(
     await company.bill(collected=False)
     third = max(await company.list_invoices(), key=lambda one: one.number)
     assert [line.kind for line in third.lines] == [invoice_pb2.LINE_KIND_USAGE]
+
+
+async def test_an_event_that_is_deprecated_after_it_was_billed_comes_off_the_next_invoice(
+    company: Company,
+) -> None:
+    await company.meter()
+    await company.customer()
+    price = price_pb2.Price(asset="USD", unit=price_pb2.UnitModel(unit_price="2"))
+    await company.publish(usage(price, meter="tokens"))
+    await company.subscribe()
+    await company.use(at(2025, 1, 1), tokens="8")
+    wrong = await company.use(at(2025, 1, 1), tokens="3")
+    await company.advance(at(2025, 2, 1))
+    await company.bill(collected=False)
+    (first,) = await company.list_invoices()
+    assert first.subtotal == "22"
+    item = correction_pb2.Deprecation(
+        request_id="drop", event_id=wrong.event_id, reason="a test run"
+    )
+    answer = await company.call(
+        company.event_corrections.DeprecateEvents,
+        correction_pb2.DeprecateEventsRequest(items=[item]),
+    )
+    assert answer.outcomes[0].state == correction_pb2.CORRECTION_STATE_APPLIED
+    await company.use(at(2025, 2, 1), tokens="5")
+    await company.advance(at(2025, 3, 1))
+    await company.bill(collected=False)
+
+    second = max(await company.list_invoices(), key=lambda one: one.number)
+
+    assert [(line.kind, line.amount) for line in second.lines] == [
+        (invoice_pb2.LINE_KIND_ADJUSTMENT, "-6"),
+        (invoice_pb2.LINE_KIND_USAGE, "10"),
+    ]
+    assert first.number in second.lines[0].description
 
 
 # --- write-off ------------------------------------------------------------------------------------
