@@ -11,7 +11,18 @@ from functools import partial
 
 import uvloop
 
-from bench import echo, invoicing, ledger, metering, payments, postgres, rating, wallet, world
+from bench import (
+    echo,
+    invoicing,
+    ledger,
+    metering,
+    payments,
+    postgres,
+    rating,
+    usage,
+    wallet,
+    world,
+)
 from bench.records import Records
 from tollgate_cli.supervisor import Suite, running_suite
 from tollgate_sdk import Tollgate
@@ -21,13 +32,6 @@ SuiteMeasure = Callable[[Records, Tollgate, Suite], Awaitable[None]]
 
 # By the name that ONLY takes; each prints the records that begin with it.
 MEASURES: dict[str, Measure] = {
-    "metering.ingest.charged": lambda records, client: metering.measure_ingest(
-        records, client, "charged"
-    ),
-    "metering.ingest.uncharged": lambda records, client: metering.measure_ingest(
-        records, client, "uncharged"
-    ),
-    "metering.authorize.unary": metering.measure_authorize,
     "wallet.debit.hot": wallet.measure_hot,
     "wallet.debit.uniform": wallet.measure_uniform,
     "wallet.hold.pairs": wallet.measure_holds,
@@ -39,6 +43,10 @@ ALONE: dict[str, Callable[[Records], None]] = {
 }
 # The same with the suite at hand.
 SUITE_MEASURES: dict[str, SuiteMeasure] = {
+    "metering.ingest.charged": partial(metering.measure_ingest, plan="charged"),
+    "metering.ingest.uncharged": partial(metering.measure_ingest, plan="uncharged"),
+    "metering.authorize.unary": metering.measure_authorize,
+    "metering.query.customer_month_ms": usage.measure_query,
     "wallet.hold.unary": ledger.measure_unary_holds,
     "wallet.debit.grants": ledger.measure_many_grants,
     "wallet.recharge.message": ledger.measure_recharge,
