@@ -75,6 +75,16 @@ async def record(tx: Connection, tenant_id: UUID, request_id: str, response: Pro
         raise ClaimWithoutRecord(f"{request_id} was not claimed in this transaction")
 
 
+async def is_recorded(tx: Connection, tenant_id: UUID, request_id: str) -> bool:
+    """Whether a request was answered before, for what is looked up only on behalf of a first."""
+    found = await tx.fetchval(
+        "SELECT response IS NOT NULL FROM request WHERE tenant_id = $1 AND request_id = $2",
+        tenant_id,
+        request_id,
+    )
+    return bool(found)
+
+
 def check_request_id(request_id: str, field: str = "request_id") -> None:
     """Raise InvalidValue unless it is 1 to 128 printable characters."""
     if not request_id:

@@ -80,7 +80,7 @@ async def open_app(platform: Platform) -> AsyncIterator[App]:
         (CustomerServicer(database), customer_pb2, "CustomerService"),
         (CatalogServicer(database, peers), catalog_pb2, "CatalogService"),
         (EntitlementServicer(database, peers), entitlement_pb2, "EntitlementService"),
-        (SubscriptionServicer(database), subscription_pb2, "SubscriptionService"),
+        (SubscriptionServicer(database, peers, reader), subscription_pb2, "SubscriptionService"),
         (InvoiceServicer(database, reader, collector.wake), invoice_pb2, "InvoiceService"),
         (CouponServicer(database), coupon_pb2, "CouponService"),
         (CreditNoteServicer(database), credit_note_pb2, "CreditNoteService"),

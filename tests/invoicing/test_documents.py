@@ -25,11 +25,12 @@ from invoicing.subscriptions.domain import (
     Item,
     Subscription,
     billed,
-    cancel,
     find_anchor,
 )
 from invoicing.taxes.domain.assessment import TaxTable
 from invoicing.taxes.domain.rates import TaxRate
+from invoicing.subscriptions.domain.lifecycle import CancelWhen, cancel
+from invoicing.subscriptions.domain.subscription import Ending
 from kernel.money import Amount, Asset
 from kernel.period import Every, Period, Unit, parse_zone
 from rating import State
@@ -188,7 +189,8 @@ def test_each_second_is_billed_once_and_what_is_unused_comes_back(
     for day in sorted(one for one in days if one <= end):
         run(day)
     ended = START + timedelta(days=end)
-    subscription = cancel(subscription, ended, immediately=immediately)
+    when = CancelWhen.IMMEDIATE if immediately else CancelWhen.PERIOD_END
+    subscription = cancel(subscription, when, None, Ending(), ended)
     assert subscription.end_time is not None
     for day in (end, *(one for one in days if one > end), 900):
         run(day)
@@ -250,7 +252,7 @@ def test_a_deduction_is_never_more_than_was_billed() -> None:
     known = list(drawn(subscription, [], START).sources)
     halfway = subscription.full_period(START)
     middle = halfway.start + (halfway.end - halfway.start) / 2
-    ended = cancel(subscription, middle, immediately=True)
+    ended = cancel(subscription, CancelWhen.IMMEDIATE, None, Ending(), middle)
     draft = drawn(ended, known, middle)
     assert [line.amount.atoms for line in draft.lines] == [-500]
     assert draft.balance_given == Amount(USD, 600)  # with its tax of 20 %

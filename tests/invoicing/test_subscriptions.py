@@ -18,11 +18,12 @@ from invoicing.subscriptions.domain import (
     Item,
     Subscription,
     billed,
-    cancel,
     fee,
     find_anchor,
     months_of,
 )
+from invoicing.subscriptions.domain.lifecycle import CancelWhen, cancel
+from invoicing.subscriptions.domain.subscription import Ending
 from kernel.period import Every, Unit, parse_zone
 from tests.invoicing.support import Books, at, fixed, moment, seat
 from tollgate.invoicing.v1 import catalog_pb2, subscription_pb2
@@ -125,7 +126,8 @@ def test_a_cancelled_subscription_ends_and_comes_up_for_billing_by_then(
     subscription: Subscription, days: int, immediately: bool
 ) -> None:
     now = subscription.start_time + timedelta(days=days)
-    ended = cancel(billed(subscription, now), now, immediately=immediately)
+    when = CancelWhen.IMMEDIATE if immediately else CancelWhen.PERIOD_END
+    ended = cancel(billed(subscription, now), when, None, Ending(), now)
     assert ended.end_time is not None
     assert ended.next_bill_time is not None
     assert ended.next_bill_time <= ended.end_time

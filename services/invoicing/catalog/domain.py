@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from decimal import Decimal
 from enum import Enum
 from functools import cached_property
 from typing import Any
@@ -47,6 +48,33 @@ class VersionState(Enum):
     DRAFT = "DRAFT"
     PUBLISHED = "PUBLISHED"
     ARCHIVED = "ARCHIVED"
+
+
+class PlanKind(Enum):
+    """What a code stands for."""
+
+    PLAN = "PLAN"
+    ADD_ON = "ADD_ON"
+
+
+class TrialEnd(Enum):
+    """What comes after a trial (SUB-5)."""
+
+    CONVERT = "CONVERT"
+    CANCEL = "CANCEL"
+    PAUSE = "PAUSE"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A time without fees at the start of a subscription."""
+
+    length: Every
+    requires_payment_method: bool = False
+    end: TrialEnd = TrialEnd.CONVERT
+    is_usage_charged: bool = False
+    keeps_anchor: bool = False  # periods are counted from the start, not from the trial's end
+    is_once: bool = True  # per customer and plan
 
 
 class PlanNotDraft(Refusal):
@@ -94,6 +122,8 @@ class PlanPrice:
     settlement: Settlement
     timing: Timing
     tax_category: str
+    every: Every | None = None  # where it differs from the plan's
+    currency_pricings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def pricing(self) -> Price:
@@ -102,6 +132,16 @@ class PlanPrice:
     @property
     def asset(self) -> str:
         return self.pricing.asset
+
+    def document_in(self, currency: str) -> Mapping[str, Any] | None:
+        """The pricing in a currency; None where there is none. A native unit is none's."""
+        if not is_currency(self.asset) or self.asset == currency:
+            return self.document
+        return self.currency_pricings.get(currency)
+
+    def priced(self, document: Mapping[str, Any] | None) -> PlanPrice:
+        """The same price by another document."""
+        return self if document is None else replace(self, document=document)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +158,35 @@ class PlanVersion:
     create_time: datetime
     publish_time: datetime | None = None
     entitlements: tuple[PlanEntitlement, ...] = ()
+    kind: PlanKind = PlanKind.PLAN
+    quantity_max: Decimal | None = None
+    compatible_plans: tuple[str, ...] = ()
+    trial: Trial | None = None
+
+
+def free_of_charge(price: PlanPrice) -> PlanPrice:
+    """The price for usage that is counted and costs nothing."""
+    document = {"asset": price.asset, "unit": {"unit_price": "0"}}
+    return replace(price, document=document, settlement=Settlement.INVOICE)
+
+
+def archive(plan: PlanVersion) -> PlanVersion:
+    """The version off the shelf. Raises PlanNotPublished where it never was on it."""
+    if plan.state is VersionState.DRAFT:
+        raise PlanNotPublished(plan.code, plan.version, plan.state)
+    return replace(plan, state=VersionState.ARCHIVED)
+
+
+def check_prices(price: PlanPrice, field: str) -> None:
+    """The rules between a price's fields, in each of its currencies; raises InvalidValue."""
+    check_price(price, field)
+    for index, (currency, document) in enumerate(price.currency_pricings.items()):
+        here = f"{field}.currency_pricings[{index}]"
+        if not is_currency(currency):
+            raise InvalidValue(f"{here}.asset", f"{currency} is no currency")
+        if not is_currency(price.asset):
+            raise InvalidValue(here, f"a price in {price.asset} is the same in every currency")
+        check_price(price.priced(document), here)
 
 
 def check_price(price: PlanPrice, field: str) -> None:
@@ -151,7 +220,7 @@ def publish(plan: PlanVersion, meters: Collection[str], now: datetime) -> PlanVe
         raise PlanNotDraft(plan.code, plan.version, plan.state)
     for price in plan.prices:
         field = f"prices[{price.code}]"
-        check_price(price, field)
+        check_prices(price, field)
         if price.kind is PriceKind.USAGE and price.meter not in meters:
             raise InvalidValue(f"{field}.meter", f"there is no meter {price.meter!r}")
     return replace(plan, state=VersionState.PUBLISHED, publish_time=now)

@@ -17,12 +17,13 @@ from invoicing.catalog.domain import (
     PlanVersion,
     RateCard,
     VersionState,
+    archive,
     order_entries,
     publish,
 )
 from invoicing.customers.store import find_customers
 from invoicing.entitlements.operations import check_entitlements, get_entitlements
-from kernel.errors import NotFound
+from kernel.errors import InvalidValue, NotFound
 from tollgate.metering.v1 import meter_pb2, meter_pb2_grpc
 
 # An ended subscription still prices late events: longer than any tenant's window for those.
@@ -31,7 +32,13 @@ METERS_PAGE = 1_000
 
 
 async def create_draft(tx: Connection, tenant_id: UUID, draft: PlanVersion) -> PlanVersion:
-    """A new plan, or the next draft version of one that exists."""
+    """A new plan, or the next draft version of one that exists.
+
+    Raises InvalidValue where a plan would become an add-on, or the reverse.
+    """
+    kind = await store.find_kind(tx, tenant_id, draft.code)
+    if kind is not None and kind is not draft.kind:
+        raise InvalidValue("plan.kind", f"{draft.code!r} is a {kind.value} for ever")
     plan = replace(draft, version=await store.take_version(tx, tenant_id, draft.code))
     await store.insert_version(tx, tenant_id, plan)
     return plan
@@ -53,6 +60,17 @@ async def publish_version(
     published = publish(plan, meters, now)
     await store.save_published(tx, tenant_id, published)
     return published
+
+
+async def archive_version(tx: Connection, tenant_id: UUID, code: str, version: int) -> PlanVersion:
+    """Raises NotFound, PlanNotPublished."""
+    plan = await store.find_version(tx, tenant_id, code, version, lock=True)
+    if plan is None:
+        raise NotFound("plan version", f"{code} {version}")
+    archived = archive(plan)
+    if archived != plan:
+        await store.save_archived(tx, tenant_id, archived)
+    return archived
 
 
 async def get_version(tx: Connection, tenant_id: UUID, code: str, version: int) -> PlanVersion:

@@ -74,6 +74,25 @@ class CatalogServicer:
             change,
         )
 
+    async def ArchivePlan(
+        self, request: pb.ArchivePlanRequest, call: Call
+    ) -> pb.ArchivePlanResponse:
+        code = parse_code(request.code, "code")
+        version = parse_count(request.version, "version", minimum=1, maximum=VERSION_MAX)
+
+        async def change(tx: Connection) -> pb.ArchivePlanResponse:
+            archived = await operations.archive_version(tx, call.tenant_id, code, version)
+            return pb.ArchivePlanResponse(plan=render_plan(archived))
+
+        return await once(
+            self._database,
+            call.tenant_id,
+            request,
+            request.request_id,
+            pb.ArchivePlanResponse,
+            change,
+        )
+
     async def GetPlan(self, request: pb.GetPlanRequest, call: Call) -> pb.GetPlanResponse:
         code = parse_code(request.code, "code")
         version = parse_count(request.version, "version", minimum=0, maximum=VERSION_MAX)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -13,12 +14,16 @@ import asyncpg
 from chassis.database import Connection
 from invoicing.catalog.domain import (
     CardEntry,
+    PlanKind,
     PlanPrice,
     PlanVersion,
     PriceKind,
     Settlement,
     Timing,
+    Trial,
+    TrialEnd,
     VersionState,
+    free_of_charge,
 )
 from invoicing.entitlements.domain.value import entitlement_documents, entitlements_of
 from kernel.period import Every, Unit
@@ -26,11 +31,13 @@ from kernel.period import Every, Unit
 PRICES_KEPT_MAX = 4_096  # prices of many plans; each is a few kilobytes
 PRICE_COLUMNS = (
     "p.price_id, p.code AS price_code, p.description, p.kind, p.meter, p.dimensions, p.pricing,"
-    " p.settlement, p.timing, p.tax_category"
+    " p.settlement, p.timing, p.tax_category, p.interval_count AS price_interval_count,"
+    " p.interval_unit AS price_interval_unit, p.currency_pricings"
 )
 _VERSION_COLUMNS = (
     "v.code, v.version, v.name, v.state, v.interval_count, v.interval_unit, v.features,"
-    " v.create_time, v.publish_time, v.entitlements"
+    " v.create_time, v.publish_time, v.entitlements, v.kind, v.quantity_max, v.compatible_plans,"
+    " v.trial"
 )
 
 
@@ -46,11 +53,20 @@ async def take_version(tx: Connection, tenant_id: UUID, code: str) -> int:
     return version
 
 
+async def find_kind(tx: Connection, tenant_id: UUID, code: str) -> PlanKind | None:
+    """What a code stands for; None where nothing has it."""
+    kind = await tx.fetchval(
+        "SELECT kind FROM plan_version WHERE tenant_id = $1 AND code = $2 LIMIT 1", tenant_id, code
+    )
+    return None if kind is None else PlanKind(kind)
+
+
 async def insert_version(tx: Connection, tenant_id: UUID, plan: PlanVersion) -> None:
     await tx.execute(
         "INSERT INTO plan_version (tenant_id, code, version, name, state, interval_count,"
-        " interval_unit, features, create_time, entitlements)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb)",
+        " interval_unit, features, create_time, entitlements, kind, quantity_max,"
+        " compatible_plans, trial)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb, $11, $12, $13, $14::jsonb)",
         tenant_id,
         plan.code,
         plan.version,
@@ -61,11 +77,17 @@ async def insert_version(tx: Connection, tenant_id: UUID, plan: PlanVersion) -> 
         list(plan.features),
         plan.create_time,
         json.dumps(entitlement_documents(plan.entitlements)),
+        plan.kind.value,
+        plan.quantity_max,
+        list(plan.compatible_plans),
+        None if plan.trial is None else json.dumps(_trial_document(plan.trial)),
     )
     await tx.executemany(
         "INSERT INTO price (tenant_id, price_id, plan_code, plan_version, position, code,"
-        " description, kind, meter, dimensions, pricing, settlement, timing, tax_category)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb, $11::jsonb, $12, $13, $14)",
+        " description, kind, meter, dimensions, pricing, settlement, timing, tax_category,"
+        " interval_count, interval_unit, currency_pricings)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb, $11::jsonb, $12, $13, $14, $15,"
+        " $16, $17::jsonb)",
         [
             (
                 tenant_id,
@@ -82,6 +104,9 @@ async def insert_version(tx: Connection, tenant_id: UUID, plan: PlanVersion) -> 
                 price.settlement.value,
                 price.timing.value,
                 price.tax_category,
+                None if price.every is None else price.every.count,
+                None if price.every is None else price.every.unit.value,
+                json.dumps(price.currency_pricings),
             )
             for position, price in enumerate(plan.prices)
         ],
@@ -101,6 +126,25 @@ async def save_published(tx: Connection, tenant_id: UUID, plan: PlanVersion) -> 
     )
     await tx.execute(
         "UPDATE plan SET default_version = $3 WHERE tenant_id = $1 AND code = $2",
+        tenant_id,
+        plan.code,
+        plan.version,
+    )
+
+
+async def save_archived(tx: Connection, tenant_id: UUID, plan: PlanVersion) -> None:
+    """Take a version off the shelf; where it was the default one, the latest left takes over."""
+    await tx.execute(
+        "UPDATE plan_version SET state = $4 WHERE tenant_id = $1 AND code = $2 AND version = $3",
+        tenant_id,
+        plan.code,
+        plan.version,
+        plan.state.value,
+    )
+    await tx.execute(
+        "UPDATE plan SET default_version = (SELECT max(v.version) FROM plan_version AS v"
+        "  WHERE v.tenant_id = $1 AND v.code = $2 AND v.state = 'PUBLISHED')"
+        " WHERE tenant_id = $1 AND code = $2 AND default_version = $3",
         tenant_id,
         plan.code,
         plan.version,
@@ -153,15 +197,20 @@ async def list_card_entries(
 ) -> dict[str, list[CardEntry]]:
     """Usage prices by customer, older subscriptions first."""
     rows = await tx.fetch(
-        f"SELECT s.customer_id, i.subscription_item_id, s.plan_code, s.anchor_time,"
-        f" s.interval_count, s.interval_unit, s.time_zone, s.start_time, s.end_time,"
+        "SELECT s.customer_id, i.subscription_item_id, p.plan_code, s.time_zone,"
+        " coalesce(i.anchor_time, s.anchor_time) AS anchor_time,"
+        " coalesce(i.interval_count, s.interval_count) AS interval_count,"
+        " coalesce(i.interval_unit, s.interval_unit) AS interval_unit,"
+        " coalesce(i.start_time, s.start_time) AS start_time,"
+        " least(i.end_time, s.end_time) AS end_time, i.pricing AS own_pricing, i.is_free,"
         f" {PRICE_COLUMNS} FROM subscription AS s"
         " JOIN subscription_item AS i ON i.tenant_id = s.tenant_id"
         "  AND i.subscription_id = s.subscription_id"
         " JOIN price AS p ON p.tenant_id = i.tenant_id AND p.price_id = i.price_id"
         " WHERE s.tenant_id = $1 AND s.customer_id = ANY ($2)"
-        "  AND (s.end_time IS NULL OR (s.end_time > $3 AND s.end_time > s.start_time))"
-        "  AND p.kind = 'USAGE'"
+        "  AND p.kind = 'USAGE' AND (least(i.end_time, s.end_time) IS NULL"
+        "   OR (least(i.end_time, s.end_time) > $3"
+        "    AND least(i.end_time, s.end_time) > coalesce(i.start_time, s.start_time)))"
         " ORDER BY s.customer_id, s.start_time, s.subscription_id, i.position",
         tenant_id,
         list(customer_ids),
@@ -170,7 +219,7 @@ async def list_card_entries(
     found: dict[str, list[CardEntry]] = {}
     for row in rows:
         entry = CardEntry(
-            price=price_of(row),
+            price=_price_in_force(row),
             subscription_item_id=row["subscription_item_id"],
             plan_code=row["plan_code"],
             anchor_time=row["anchor_time"],
@@ -181,6 +230,12 @@ async def list_card_entries(
         )
         found.setdefault(row["customer_id"], []).append(entry)
     return found
+
+
+def _price_in_force(row: asyncpg.Record) -> PlanPrice:
+    own = row["own_pricing"]
+    price = price_of(row).priced(None if own is None else json.loads(own))
+    return free_of_charge(price) if row["is_free"] else price
 
 
 async def _prices_of(
@@ -216,6 +271,9 @@ def price_of(row: asyncpg.Record) -> PlanPrice:
         row["settlement"],
         row["timing"],
         row["tax_category"],
+        row["price_interval_count"],
+        row["price_interval_unit"],
+        row["currency_pricings"],
     )
 
 
@@ -231,6 +289,9 @@ def _price(
     settlement: str,
     timing: str,
     tax_category: str,
+    count: int | None,
+    unit: str | None,
+    currency_pricings: str,
 ) -> PlanPrice:
     return PlanPrice(
         price_id=price_id,
@@ -243,7 +304,29 @@ def _price(
         settlement=Settlement(settlement),
         timing=Timing(timing),
         tax_category=tax_category,
+        every=None if count is None or unit is None else Every(count, Unit(unit)),
+        currency_pricings=json.loads(currency_pricings),
     )
+
+
+def _trial_document(trial: Trial) -> dict[str, Any]:
+    return {
+        "count": trial.length.count,
+        "unit": trial.length.unit.value,
+        "requires_payment_method": trial.requires_payment_method,
+        "end": trial.end.value,
+        "is_usage_charged": trial.is_usage_charged,
+        "keeps_anchor": trial.keeps_anchor,
+        "is_once": trial.is_once,
+    }
+
+
+def _trial(text: str | None) -> Trial | None:
+    if text is None:
+        return None
+    document = json.loads(text)
+    length = Every(document.pop("count"), Unit(document.pop("unit")))
+    return Trial(length=length, **{**document, "end": TrialEnd(document["end"])})
 
 
 def _version(row: asyncpg.Record, prices: Sequence[PlanPrice]) -> PlanVersion:
@@ -258,4 +341,8 @@ def _version(row: asyncpg.Record, prices: Sequence[PlanPrice]) -> PlanVersion:
         create_time=row["create_time"],
         publish_time=row["publish_time"],
         entitlements=entitlements_of(json.loads(row["entitlements"])),
+        kind=PlanKind(row["kind"]),
+        quantity_max=row["quantity_max"],
+        compatible_plans=tuple(row["compatible_plans"]),
+        trial=_trial(row["trial"]),
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache
 from typing import Any
-from uuid import UUID
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
@@ -13,14 +15,17 @@ from google.protobuf.message import Message
 from chassis.wire import parse_member, parse_text, render_time
 from invoicing.catalog.domain import (
     CardEntry,
+    PlanKind,
     PlanPrice,
     PlanVersion,
     PriceKind,
     RateCard,
     Settlement,
     Timing,
+    Trial,
+    TrialEnd,
     VersionState,
-    check_price,
+    check_prices,
 )
 from invoicing.entitlements.wire import (
     parse_entitlements,
@@ -30,6 +35,7 @@ from invoicing.entitlements.wire import (
 from invoicing.wire import CODE_MAX, METER_CODE, parse_code, parse_interval, render_interval
 from kernel.errors import InvalidValue
 from kernel.ids import new_id
+from kernel.money import format_decimal, parse_decimal
 from tollgate.invoicing.v1 import catalog_pb2 as pb
 from tollgate.type.v1 import price_pb2
 
@@ -39,6 +45,22 @@ DIMENSIONS_MAX = 10  # as many as a meter may have
 DIMENSION_TEXT_MAX = 128
 RENDERED_MAX = 4_096  # pricings kept as messages; a large ladder takes some kilobytes
 
+COMPATIBLE_MAX = 200
+CURRENCIES_MAX = 50
+
+PLAN_KINDS = {
+    pb.PLAN_KIND_UNSPECIFIED: PlanKind.PLAN,
+    pb.PLAN_KIND_PLAN: PlanKind.PLAN,
+    pb.PLAN_KIND_ADD_ON: PlanKind.ADD_ON,
+}
+TRIAL_ENDS = {
+    pb.TRIAL_END_UNSPECIFIED: TrialEnd.CONVERT,
+    pb.TRIAL_END_CONVERT: TrialEnd.CONVERT,
+    pb.TRIAL_END_CANCEL: TrialEnd.CANCEL,
+    pb.TRIAL_END_PAUSE: TrialEnd.PAUSE,
+}
+RENDERED_TRIAL_ENDS = {end: number for number, end in TRIAL_ENDS.items() if number}
+RENDERED_PLAN_KINDS = {kind: number for number, kind in PLAN_KINDS.items() if number}
 KINDS = {
     pb.PRICE_KIND_FIXED: PriceKind.FIXED,
     pb.PRICE_KIND_SEAT: PriceKind.SEAT,
@@ -64,8 +86,6 @@ RENDERED_STATES = {
     VersionState.ARCHIVED: pb.PLAN_VERSION_STATE_ARCHIVED,
 }
 
-_RENDERED: dict[UUID, price_pb2.Price] = {}
-
 
 def document_of(message: Message) -> dict[str, Any]:
     """A message as the document `rating` reads: the proto's own field names."""
@@ -83,6 +103,7 @@ def parse_plan(message: pb.Plan, now: datetime) -> PlanVersion:
         parse_plan_price(price, f"plan.prices[{index}]", now)
         for index, price in enumerate(message.prices)
     )
+    kind = parse_member(message.kind, PLAN_KINDS, "plan.kind")
     codes = [price.code for price in prices]
     for index, code in enumerate(codes):
         if code in codes[:index]:
@@ -99,12 +120,85 @@ def parse_plan(message: pb.Plan, now: datetime) -> PlanVersion:
             for index, feature in enumerate(message.features)
         ),
         create_time=now,
+        kind=kind,
+        quantity_max=_parse_quantity_max(message, kind),
+        compatible_plans=_parse_compatible(message, kind),
+        trial=_parse_plan_trial(message, kind),
         entitlements=parse_entitlements(
             message.entitlements,
             "plan.entitlements",
             {price.code for price in prices if price.kind is PriceKind.SEAT},
         ),
     )
+
+
+def _parse_quantity_max(message: pb.Plan, kind: PlanKind) -> Decimal | None:
+    if not message.quantity_max:
+        return None
+    quantity = parse_decimal(message.quantity_max, "plan.quantity_max")
+    if kind is not PlanKind.ADD_ON or not quantity:
+        raise InvalidValue("plan.quantity_max", "is for an ADD_ON, and above zero")
+    return quantity
+
+
+def _parse_compatible(message: pb.Plan, kind: PlanKind) -> tuple[str, ...]:
+    if message.compatible_plans and kind is not PlanKind.ADD_ON:
+        raise InvalidValue("plan.compatible_plans", "is for an ADD_ON")
+    if len(message.compatible_plans) > COMPATIBLE_MAX:
+        raise InvalidValue("plan.compatible_plans", f"takes at most {COMPATIBLE_MAX} codes")
+    return tuple(
+        parse_code(code, f"plan.compatible_plans[{index}]")
+        for index, code in enumerate(message.compatible_plans)
+    )
+
+
+def _parse_plan_trial(message: pb.Plan, kind: PlanKind) -> Trial | None:
+    if not message.HasField("trial"):
+        return None
+    if kind is PlanKind.ADD_ON:
+        raise InvalidValue("plan.trial", "an add-on shares the trial of its plan")
+    return parse_trial(message.trial, "plan.trial")
+
+
+def parse_trial(message: pb.Trial, field: str) -> Trial:
+    if not message.HasField("length"):
+        raise InvalidValue(f"{field}.length", "is needed")
+    if message.usage not in pb.TrialUsage.values():
+        raise InvalidValue(f"{field}.usage", f"{message.usage} is not known")
+    if message.anchor_from not in pb.TrialAnchor.values():
+        raise InvalidValue(f"{field}.anchor_from", f"{message.anchor_from} is not known")
+    return Trial(
+        length=parse_interval(message.length, f"{field}.length"),
+        requires_payment_method=message.requires_payment_method,
+        end=parse_member(message.end, TRIAL_ENDS, f"{field}.end"),
+        is_usage_charged=message.usage == pb.TRIAL_USAGE_CHARGED,
+        keeps_anchor=message.anchor_from == pb.TRIAL_ANCHOR_START,
+        is_once=not message.repeatable,
+    )
+
+
+def render_trial(trial: Trial) -> pb.Trial:
+    return pb.Trial(
+        length=render_interval(trial.length),
+        requires_payment_method=trial.requires_payment_method,
+        end=RENDERED_TRIAL_ENDS[trial.end],
+        usage=pb.TRIAL_USAGE_CHARGED if trial.is_usage_charged else pb.TRIAL_USAGE_FREE,
+        anchor_from=pb.TRIAL_ANCHOR_START if trial.keeps_anchor else pb.TRIAL_ANCHOR_TRIAL_END,
+        repeatable=not trial.is_once,
+    )
+
+
+def _parse_currencies(
+    messages: Sequence[price_pb2.Price], asset: str, field: str
+) -> dict[str, dict[str, Any]]:
+    if len(messages) > CURRENCIES_MAX:
+        raise InvalidValue(field, f"takes at most {CURRENCIES_MAX}")
+    found: dict[str, dict[str, Any]] = {}
+    for index, message in enumerate(messages):
+        if message.asset in found or message.asset == asset:
+            raise InvalidValue(f"{field}[{index}].asset", f"{message.asset!r} is there twice")
+        found[message.asset] = document_of(message)
+    return found
 
 
 def parse_plan_price(message: pb.PlanPrice, field: str, now: datetime) -> PlanPrice:
@@ -128,8 +222,16 @@ def parse_plan_price(message: pb.PlanPrice, field: str, now: datetime) -> PlanPr
         settlement=settlement,
         timing=_parse_timing(message.timing, kind, f"{field}.timing"),
         tax_category=parse_code(message.tax_category or "standard", f"{field}.tax_category"),
+        every=(
+            parse_interval(message.interval, f"{field}.interval")
+            if message.HasField("interval")
+            else None
+        ),
+        currency_pricings=_parse_currencies(
+            message.currency_pricings, message.pricing.asset, f"{field}.currency_pricings"
+        ),
     )
-    check_price(price, field)
+    check_prices(price, field)
     return price
 
 
@@ -158,14 +260,14 @@ def _parse_dimensions(values: Mapping[str, str], field: str) -> dict[str, str]:
 
 def render_pricing(price: PlanPrice) -> price_pb2.Price:
     """The pricing of a price; do not change it, for it is shared."""
-    # A price never changes, and rate cards render the same ones for every customer.
-    message = _RENDERED.get(price.price_id)
-    if message is None:
-        message = price_pb2.Price()
-        json_format.ParseDict(dict(price.document), message)
-        if len(_RENDERED) >= RENDERED_MAX:
-            _RENDERED.clear()
-        _RENDERED[price.price_id] = message
+    return render_document(json.dumps(price.document, sort_keys=True))
+
+
+@lru_cache(maxsize=RENDERED_MAX)
+def render_document(document: str) -> price_pb2.Price:
+    """A pricing document as a message: rate cards render the same ones for every customer."""
+    message = price_pb2.Price()
+    json_format.ParseDict(json.loads(document), message)
     return message
 
 
@@ -180,6 +282,10 @@ def render_plan(plan: PlanVersion) -> pb.Plan:
         features=plan.features,
         create_time=render_time(plan.create_time),
         entitlements=[render_plan_entitlement(one) for one in plan.entitlements],
+        kind=RENDERED_PLAN_KINDS[plan.kind],
+        quantity_max="" if plan.quantity_max is None else format_decimal(plan.quantity_max),
+        compatible_plans=plan.compatible_plans,
+        trial=None if plan.trial is None else render_trial(plan.trial),
     )
     if plan.publish_time is not None:
         message.publish_time.CopyFrom(render_time(plan.publish_time))
@@ -198,6 +304,11 @@ def render_plan_price(price: PlanPrice) -> pb.PlanPrice:
         settlement=RENDERED_SETTLEMENTS[price.settlement],
         timing=RENDERED_TIMINGS[price.timing],
         tax_category=price.tax_category,
+        interval=None if price.every is None else render_interval(price.every),
+        currency_pricings=[
+            render_document(json.dumps(document, sort_keys=True))
+            for document in price.currency_pricings.values()
+        ],
     )
 
 

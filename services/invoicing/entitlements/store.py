@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
@@ -97,34 +97,30 @@ async def list_provisions(
 ) -> dict[str, list[Provision]]:
     """What customers' subscriptions have or will have of plans, older subscriptions first."""
     rows = await tx.fetch(
-        "SELECT s.customer_id, s.subscription_id, s.plan_code, s.anchor_time, s.interval_count,"
-        " s.interval_unit, s.time_zone, s.start_time, s.end_time, v.features, v.entitlements"
-        " FROM subscription AS s JOIN plan_version AS v ON v.tenant_id = s.tenant_id"
-        "  AND v.code = s.plan_code AND v.version = s.plan_version"
+        "SELECT s.customer_id, s.subscription_id, s.time_zone, t.plan_code, t.is_add_on,"
+        " t.quantity, t.seats, t.anchor_time, t.interval_count, t.interval_unit, t.start_time,"
+        " least(t.end_time, s.end_time) AS end_time, v.features, v.entitlements"
+        " FROM subscription AS s JOIN subscription_term AS t ON t.tenant_id = s.tenant_id"
+        "  AND t.subscription_id = s.subscription_id"
+        " JOIN plan_version AS v ON v.tenant_id = t.tenant_id"
+        "  AND v.code = t.plan_code AND v.version = t.plan_version"
         " WHERE s.tenant_id = $1 AND s.customer_id = ANY ($2)"
-        "  AND (s.end_time IS NULL OR (s.end_time > $3 AND s.end_time > s.start_time))"
-        "  AND (v.features <> '{}' OR v.entitlements <> '[]')"
-        " ORDER BY s.customer_id, s.start_time, s.subscription_id",
+        "  AND (least(t.end_time, s.end_time) IS NULL OR (least(t.end_time, s.end_time) > $3"
+        "   AND least(t.end_time, s.end_time) > t.start_time))"
+        " ORDER BY s.customer_id, s.start_time, s.subscription_id, t.start_time, t.term_id",
         tenant_id,
         list(customer_ids),
         now,
     )
-    granted = {row["subscription_id"]: _granted(row) for row in rows}
-    counted = [
-        subscription_id
-        for subscription_id, values in granted.items()
-        if any(value.per_price_code for value in values)
-    ]
-    seats = await _seats(tx, tenant_id, counted)
     found: dict[str, list[Provision]] = {}
     for row in rows:
         provision = Provision(
             subscription_id=row["subscription_id"],
-            source=Source.PLAN,
+            source=Source.ADD_ON if row["is_add_on"] else Source.PLAN,
             name=row["plan_code"],
-            quantity=Decimal(1),
-            values=granted[row["subscription_id"]],
-            seats=seats.get(row["subscription_id"], {}),
+            quantity=row["quantity"],
+            values=_granted(row),
+            seats={code: Decimal(seats) for code, seats in json.loads(row["seats"]).items()},
             anchor=row["anchor_time"],
             every=Every(row["interval_count"], Unit(row["interval_unit"])),
             time_zone=row["time_zone"],
@@ -140,24 +136,6 @@ def _granted(row: asyncpg.Record) -> tuple[PlanEntitlement, ...]:
     named = {one.feature_code for one in stated}
     plain = (PlanEntitlement(code, Value()) for code in row["features"] if code not in named)
     return (*stated, *plain)
-
-
-async def _seats(
-    tx: Connection, tenant_id: UUID, subscription_ids: Sequence[UUID]
-) -> Mapping[UUID, Mapping[str, Decimal]]:
-    if not subscription_ids:
-        return {}
-    rows = await tx.fetch(
-        "SELECT i.subscription_id, p.code, i.quantity FROM subscription_item AS i"
-        " JOIN price AS p ON p.tenant_id = i.tenant_id AND p.price_id = i.price_id"
-        " WHERE i.tenant_id = $1 AND i.subscription_id = ANY ($2) AND p.kind = 'SEAT'",
-        tenant_id,
-        list(subscription_ids),
-    )
-    found: dict[UUID, dict[str, Decimal]] = {}
-    for row in rows:
-        found.setdefault(row["subscription_id"], {})[row["code"]] = row["quantity"]
-    return found
 
 
 async def has_subscription(

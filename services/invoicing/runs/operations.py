@@ -36,11 +36,22 @@ log = structlog.get_logger("invoicing.runs")
 STALE_MAX = 5  # times a customer may change under our hands before it is left for later
 
 
-async def start_run(tx: Connection, tenant_id: UUID, as_of: datetime | None, now: datetime) -> Run:
-    """Raises InvalidValue where the instant is yet to come."""
+async def start_run(
+    tx: Connection,
+    tenant_id: UUID,
+    as_of: datetime | None,
+    now: datetime,
+    customer_id: str = "",
+) -> Run:
+    """Start a run over everybody, or one customer.
+
+    Raises InvalidValue where the instant is yet to come.
+    """
     if as_of is not None and as_of > now:
         raise InvalidValue("as_of", f"{as_of.isoformat()} is later than now, {now.isoformat()}")
-    run = await store.insert_run(tx, tenant_id, new_id(now), as_of or now, now)
+    run = await store.insert_run(
+        tx, tenant_id, new_id(now), as_of or now, now, customer_id=customer_id
+    )
     assert run is not None
     await store.close_runs(tx, tenant_id)
     return run

@@ -23,9 +23,11 @@ async def insert_run(
     issue_time: datetime,
     *,
     ahead: bool = False,
+    customer_id: str = "",
 ) -> Run | None:
     """A run over all customers of whom something is due, or may have reached their threshold;
-    `ahead`, over the latter alone. None where the run exists already."""
+    `ahead`, over the latter alone; with a customer, over whoever pays for it. None where the run
+    exists already."""
     first = await tx.fetchval(
         "INSERT INTO billing_run (tenant_id, run_id, as_of, issue_time, state, customers,"
         " ahead) VALUES ($1, $2, $3, $4, 'RUNNING', 0, $5) ON CONFLICT DO NOTHING RETURNING true",
@@ -39,17 +41,19 @@ async def insert_run(
         return None
     status = await tx.execute(
         "INSERT INTO billing_run_customer (tenant_id, run_id, customer_id)"
-        " SELECT $1::uuid, $2::uuid,"
+        " SELECT DISTINCT $1::uuid, $2::uuid,"
         " coalesce(nullif(c.payer_customer_id, ''), c.customer_id) FROM subscription AS s"
         " JOIN customer AS c ON c.tenant_id = s.tenant_id AND c.customer_id = s.customer_id"
         " WHERE s.tenant_id = $1 AND s.next_bill_time <= $3 AND NOT $4"
+        " AND ($5 = '' OR s.customer_id = $5)"
         " UNION SELECT $1, $2, p.customer_id FROM customer AS p"
         " WHERE p.tenant_id = $1 AND p.billing_threshold IS NOT NULL"
-        " AND p.payer_customer_id = ''",
+        " AND p.payer_customer_id = '' AND $5 = ''",
         tenant_id,
         run_id,
         as_of,
         ahead,
+        customer_id,
     )
     customers = int(status.rpartition(" ")[2])
     await tx.execute(

@@ -10,7 +10,7 @@ from fractions import Fraction
 from uuid import UUID
 
 from invoicing.catalog.domain import PriceKind, Settlement, Timing
-from invoicing.subscriptions.domain import Item, Subscription
+from invoicing.subscriptions.domain.subscription import Item, Subscription, Unused
 from kernel.period import Period
 from rating.price import Graduated, Package, Percentage, Unit
 
@@ -94,7 +94,12 @@ class Charge:
 
     @property
     def share(self) -> Fraction:
-        return self.service.share_of(self.full)
+        return self.subscription.share(self.service, self.item)
+
+    @property
+    def plan_code(self) -> str:
+        """Code of the plan or add-on that the price is of."""
+        return self.item.plan_code or self.subscription.plan_code
 
     @property
     def is_usage(self) -> bool:
@@ -124,35 +129,53 @@ def due_charges(
     for subscription in subscriptions:
         charges = [*_charges(subscription, as_of), *_deductions(subscription, billed, as_of)]
         found += [charge for charge in charges if charge.key not in taken]
-    return sorted(found, key=lambda charge: (charge.in_advance, charge.full.start))
+    return sorted(found, key=_place)
+
+
+def _place(charge: Charge) -> tuple[bool, datetime, bool]:
+    """In order of time, and what is given back before what takes its place."""
+    return charge.in_advance, charge.full.start, charge.billed is None
 
 
 def _charges(subscription: Subscription, as_of: datetime) -> Iterator[Charge]:
-    for full in subscription.full_periods(subscription.bill_from_time, as_of):
-        service = subscription.served(full)
-        assert service is not None
-        for item in subscription.items:
+    for item in subscription.items:
+        if item.is_free:
+            continue
+        for full in subscription.full_periods(subscription.bill_from_time, as_of, item):
+            service = subscription.served(full, item)
+            assert service is not None
             charge = Charge(subscription, item, full, service)
-            if (service.start if charge.in_advance else service.end) <= as_of:
+            due = service.start if charge.in_advance else service.end
+            if due <= as_of and not _is_waived(subscription, charge):
                 yield charge
+
+
+def _is_waived(subscription: Subscription, charge: Charge) -> bool:
+    """What a cancellation leaves unasked for (SUB-10)."""
+    ending = subscription.ending
+    if subscription.end_time is None or charge.service.end != subscription.end_time:
+        return False
+    if charge.is_usage:
+        return ending.waives_usage or ending.skips_invoice
+    return ending.skips_invoice and not charge.in_advance
 
 
 def _deductions(
     subscription: Subscription, billed: Collection[BilledSource], as_of: datetime
 ) -> Iterator[Charge]:
     """What was billed for time after the end is given back at the end (SUB-10, `DEDUCT`)."""
-    end = subscription.end_time
-    if end is None or end > as_of:
-        return
     items = {item.subscription_item_id: item for item in subscription.items}
     for source in billed:
         item = items.get(source.key.subscription_item_id)
-        if item is None or source.key.kind is not SourceKind.CHARGE or source.service_end <= end:
+        if item is None or source.key.kind is not SourceKind.CHARGE or source.is_void:
             continue
-        if source.is_void:
+        end = subscription.ends(item)
+        if end is None or end > as_of or source.service_end <= end:
+            continue
+        if subscription.gives_back(item) is Unused.NONE:
             continue
         unused = Period(max(end, source.key.service_start), source.service_end)
-        full = subscription.full_period(source.key.service_start)
+        full = subscription.full_period(source.key.service_start, item)
         yield Charge(subscription, item, full, unused, source)
 
 
@@ -168,7 +191,7 @@ def late_charges(
         if here is None or source.key.kind is not SourceKind.CHARGE or source.is_void or too_old:
             continue
         subscription, item = here
-        full = subscription.full_period(source.key.service_start)
+        full = subscription.full_period(source.key.service_start, item)
         service = Period(source.key.service_start, source.service_end)
         if item.price.kind is not PriceKind.USAGE:
             continue
@@ -193,13 +216,13 @@ def progress_charges(
     taken = {source.key for source in billed}
     found = []
     for subscription in subscriptions:
-        if not subscription.start_time <= as_of:
-            continue
-        full = subscription.full_period(as_of)
-        service = subscription.served(full)
-        if service is None or service.end <= as_of:
-            continue
         for item in subscription.items:
+            if item.is_free or subscription.starts(item) > as_of:
+                continue
+            full = subscription.full_period(as_of, item)
+            service = subscription.served(full, item)
+            if service is None or service.end <= as_of:
+                continue
             price = item.price
             asked = asked_so_far(item, full.start, billed)
             charge = Charge(subscription, item, full, service, progress=asked)
@@ -246,10 +269,10 @@ def charges_of(
     for source in sources:
         subscription, item = items[source.key.subscription_item_id]
         start = source.key.service_start
-        full = subscription.full_period(start)
+        full = subscription.full_period(start, item)
         if source.key.kind is SourceKind.CHARGE:
             # The end may have come nearer since: what is served now is what is due now.
-            service = subscription.served(full)
+            service = subscription.served(full, item)
             if service is not None:
                 found.append(Charge(subscription, item, full, service))
             continue
@@ -277,7 +300,9 @@ def next_closing(subscriptions: Sequence[Subscription], now: datetime) -> dateti
     """When the next invoice falls due: the first end of a running or coming period."""
     ends = []
     for subscription in subscriptions:
-        served = subscription.served(subscription.full_period(max(now, subscription.start_time)))
-        if served is not None:
-            ends.append(served.end)
+        for item in subscription.items:
+            first = max(now, subscription.starts(item))
+            served = subscription.served(subscription.full_period(first, item), item)
+            if served is not None and served.end > now:
+                ends.append(served.end)
     return min(ends, default=now)

@@ -100,7 +100,7 @@ def _covers(held: HeldCoupon, charge: Charge) -> bool:
         charge.billed is None
         and charge.late is None
         and price.settlement is Settlement.INVOICE
-        and held.coupon.covers(charge.subscription.plan_code, price.code)
+        and held.coupon.covers(charge.plan_code, price.code)
     )
 
 

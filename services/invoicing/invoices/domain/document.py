@@ -157,7 +157,7 @@ def draft_of(
         lines += shown
         of += [charge] * len(shown)
     at_zero = at_zero and bool(empty) and not any(line.cost.atoms for line in lines)
-    plans = {one.item.subscription_item_id: one.subscription.plan_code for one in charges}
+    plans = {one.item.subscription_item_id: one.plan_code for one in charges}
     lines, taken = discount_lines(
         lines, coupons, lambda line: plans.get(line.subscription_item_id or UUID(int=0), "")
     )

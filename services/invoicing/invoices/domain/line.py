@@ -12,8 +12,8 @@ from uuid import UUID
 
 from invoicing.catalog.domain import PriceKind
 from invoicing.invoices.domain.charge import Charge, Late, Progress
-from invoicing.subscriptions.domain import fee
 from invoicing.taxes.domain.figures import Share
+from invoicing.subscriptions.domain.subscription import Unused, fee
 from kernel.currency import is_currency
 from kernel.errors import InvalidValue
 from kernel.money import Amount, Asset, Exact, format_decimal, round_to_atoms
@@ -265,9 +265,13 @@ def already_asked(charge: Charge, currency: Asset, asked: int) -> Line:
 def _deduction(charge: Charge, currency: Asset, billed: int, deducted: int) -> Line:
     assert charge.billed is not None
     whole = Period(charge.billed.key.service_start, charge.billed.service_end)
-    share = charge.service.share_of(whole)
+    share = charge.subscription.share_unused(charge.service, whole, charge.item)
+    of = Fraction(billed)
+    if charge.subscription.gives_back(charge.item) is Unused.LIST_SHARE:
+        listed = fee(charge.item, charge.subscription.share(whole, charge.item)).cost
+        of = Fraction(round_to_atoms(listed, currency.scale))
     # SUB-13: a share of what was actually billed, and never more than is left of it.
-    back = min(share * billed, Fraction(billed - deducted))
+    back = min(share * of, Fraction(billed - deducted))
     atoms = -round_to_atoms(back, 0)
     line = _line(charge, LineKind.DEDUCTION, Amount(currency, atoms), currency)
     part = f"{_percentage(share)} of the billed period is unused"
