@@ -1,4 +1,4 @@
-"""`tollgate catalog`: meters, plans and coupons as one file: reviewed, compared and applied."""
+"""`tollgate catalog`: what is sold as one file that is reviewed, compared and applied."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typer
 
 from kernel.errors import InvalidValue
 from tollgate.invoicing.v1 import catalog_pb2 as pb
-from tollgate.invoicing.v1 import coupon_pb2
+from tollgate.invoicing.v1 import coupon_pb2, entitlement_pb2
 from tollgate.metering.v1 import meter_pb2
 from tollgate_cli import screen
 from tollgate_cli.catalog_file import (
@@ -22,6 +22,7 @@ from tollgate_cli.catalog_file import (
     compare,
     read,
     stated_coupon,
+    stated_feature,
     stated_meter,
     stated_plan,
     write,
@@ -63,9 +64,9 @@ def catalog(
         str, typer.Option(help="Instead: addresses, as invoicing=host:port,…")
     ] = "",
 ) -> None:
-    """Keep meters, plans and coupons in a file: export what is offered, show what a file would
-    change, or change it. The tenant is that of the API key in TOLLGATE_API_KEY, else of the seeded
-    one.
+    """Keep meters, features, plans, add-ons and coupons in a file: export what is offered, show
+    what a file would change, or change it. The tenant is that of the API key in TOLLGATE_API_KEY,
+    else of the seeded one.
 
     A plan or meter that differs gets its next version, published; who has a subscription stays
     where it is. What the file does not name is left alone. Applying twice changes nothing. Exit
@@ -126,8 +127,18 @@ async def fetch(client: Tollgate) -> Installed:
         token = listed.next_page_token
         if not token:
             break
+    features: dict[str, entitlement_pb2.Feature] = {}
+    while True:
+        known = await client.call(
+            client.entitlements.ListFeatures,
+            entitlement_pb2.ListFeaturesRequest(page_size=PAGE_SIZE, page_token=token),
+        )
+        features |= {one.code: stated_feature(one) for one in known.features}
+        token = known.next_page_token
+        if not token:
+            break
     offered = {code: stated_plan(plan) for code, plan in published.items()}
-    return Installed(Catalog(offered, coupons, await _meters(client)), drafts)
+    return Installed(Catalog(offered, coupons, await _meters(client), features), drafts)
 
 
 async def _meters(client: Tollgate) -> dict[str, meter_pb2.Meter]:
@@ -156,6 +167,14 @@ async def apply(client: Tollgate, installed: Installed, wanted: Catalog) -> list
         for code, meter in sorted(wanted.meters.items())
         if installed.offered.meters.get(code) != meter
     ]
+    for code, feature in sorted(wanted.features.items()):  # before the plans that grant them
+        if installed.offered.features.get(code) == feature:
+            continue
+        await client.call(
+            client.entitlements.SetFeature,
+            entitlement_pb2.SetFeatureRequest(request_id=uuid.uuid4().hex, feature=feature),
+        )
+        done.append(f"Feature {code} is set.")
     for code, plan in sorted(wanted.plans.items()):
         if installed.offered.plans.get(code) == plan:
             continue
@@ -219,6 +238,7 @@ def _show(present: Catalog, wanted: Catalog) -> bool:
     changed = False
     for kind, before, after in (
         ("meter", present.meters, wanted.meters),
+        ("feature", present.features, wanted.features),
         ("plan", present.plans, wanted.plans),
         ("coupon", present.coupons, wanted.coupons),
     ):

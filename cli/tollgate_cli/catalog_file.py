@@ -1,4 +1,4 @@
-"""The catalog as one YAML file: meters, plans and coupons; numbers as text, defaults left out."""
+"""The catalog as one YAML file: meters, features, plans and coupons; numbers as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from kernel.errors import InvalidValue
 from kernel.money import format_decimal
-from tollgate.invoicing.v1 import catalog_pb2, coupon_pb2
+from tollgate.invoicing.v1 import catalog_pb2, coupon_pb2, entitlement_pb2
 from tollgate.metering.v1 import meter_pb2
 
 # The values of enums as people write them: without the name of their enum.
@@ -31,11 +31,20 @@ PREFIXES = {
     "MeterRoundingMode": "METER_ROUNDING_MODE_",
     "RoundingPoint": "ROUNDING_POINT_",
     "MissingValue": "MISSING_VALUE_",
+    "PlanKind": "PLAN_KIND_",
+    "TrialEnd": "TRIAL_END_",
+    "TrialUsage": "TRIAL_USAGE_",
+    "TrialAnchor": "TRIAL_ANCHOR_",
+    "FeatureKind": "FEATURE_KIND_",
+    "ConfigMerge": "CONFIG_MERGE_",
+    "LimitEnforcement": "LIMIT_ENFORCEMENT_",
+    "LimitReset": "LIMIT_RESET_",
 }
 # What an installation adds to what was stated.
 ASSIGNED = {
     "Plan": ("version", "state", "create_time", "publish_time"),
     "PlanPrice": ("price_id",),
+    "Feature": ("create_time",),
     "Coupon": ("redemptions", "archived", "create_time"),
     "Meter": ("create_time", "archived", "version", "state", "effective_time"),
 }
@@ -43,11 +52,12 @@ ASSIGNED = {
 
 @dataclass(frozen=True)
 class Catalog:
-    """What is counted and sold, as it is stated: meters, plans and coupons by code."""
+    """What is counted and sold, as it is stated: meters, features, plans and coupons by code."""
 
     plans: Mapping[str, catalog_pb2.Plan]
     coupons: Mapping[str, coupon_pb2.Coupon]
     meters: Mapping[str, meter_pb2.Meter] = field(default_factory=dict)
+    features: Mapping[str, entitlement_pb2.Feature] = field(default_factory=dict)
 
 
 def stated_plan(plan: catalog_pb2.Plan) -> catalog_pb2.Plan:
@@ -55,15 +65,50 @@ def stated_plan(plan: catalog_pb2.Plan) -> catalog_pb2.Plan:
     stated = catalog_pb2.Plan()
     stated.CopyFrom(plan)
     _clear(stated)
-    stated.interval.count = stated.interval.count or 1
-    stated.interval.unit = stated.interval.unit or catalog_pb2.INTERVAL_UNIT_MONTH
+    stated.kind = stated.kind or catalog_pb2.PLAN_KIND_PLAN
+    _fill(stated.interval)
+    for entitlement in stated.entitlements:
+        _fill_value(entitlement.value)
+    if stated.HasField("trial"):
+        trial = stated.trial
+        _fill(trial.length)
+        trial.end = trial.end or catalog_pb2.TRIAL_END_CONVERT
+        trial.usage = trial.usage or catalog_pb2.TRIAL_USAGE_FREE
+        trial.anchor_from = trial.anchor_from or catalog_pb2.TRIAL_ANCHOR_TRIAL_END
     for price in stated.prices:
         _clear(price)
+        if price.HasField("interval"):
+            _fill(price.interval)
         usage = price.kind == catalog_pb2.PRICE_KIND_USAGE
         arrears, advance = catalog_pb2.BILLING_TIMING_ARREARS, catalog_pb2.BILLING_TIMING_ADVANCE
         price.timing = price.timing or (arrears if usage else advance)
         price.settlement = price.settlement or catalog_pb2.SETTLEMENT_INVOICE
         price.tax_category = price.tax_category or "standard"
+    return stated
+
+
+def _fill(interval: catalog_pb2.BillingInterval) -> None:
+    interval.count = interval.count or 1
+    interval.unit = interval.unit or catalog_pb2.INTERVAL_UNIT_MONTH
+
+
+def _fill_value(value: catalog_pb2.EntitlementValue) -> None:
+    for limit in value.limits:
+        limit.enforcement = limit.enforcement or catalog_pb2.LIMIT_ENFORCEMENT_HARD
+        if limit.HasField("interval"):
+            _fill(limit.interval)
+            limit.reset = limit.reset or catalog_pb2.LIMIT_RESET_BILLING
+
+
+def stated_feature(feature: entitlement_pb2.Feature) -> entitlement_pb2.Feature:
+    """A feature as it was stated, its defaults filled in."""
+    stated = entitlement_pb2.Feature()
+    stated.CopyFrom(feature)
+    _clear(stated)
+    if stated.kind == catalog_pb2.FEATURE_KIND_CONFIG:
+        stated.merge = stated.merge or entitlement_pb2.CONFIG_MERGE_REPLACE
+    if stated.HasField("default_value"):
+        _fill_value(stated.default_value)
     return stated
 
 
@@ -110,6 +155,7 @@ def write(catalog: Catalog) -> str:
     return _text(
         (meters if catalog.meters else {})
         | {
+            "features": [_document(one) for _, one in sorted(catalog.features.items())],
             "plans": [_document(plan) for _, plan in sorted(catalog.plans.items())],
             "coupons": [_document(coupon) for _, coupon in sorted(catalog.coupons.items())],
         }
@@ -125,9 +171,9 @@ def read(text: str) -> Catalog:
         raise InvalidValue("file", "is not YAML: " + " ".join(str(error).split())) from error
     if not isinstance(document, dict):
         raise InvalidValue("file", "holds no plans and coupons")
-    unknown = sorted(set(document) - {"meters", "plans", "coupons"})
+    unknown = sorted(set(document) - {"meters", "features", "plans", "coupons"})
     if unknown:
-        raise InvalidValue(unknown[0], "is not known; a catalog has meters, plans and coupons")
+        raise InvalidValue(unknown[0], "is not known; a catalog has meters, features, plans, coupons")
     meters = [parse_meter(each, field) for field, each in _listed(document, "meters")]
     plans = [
         stated_plan(_parse(each, catalog_pb2.Plan(), field))
@@ -137,8 +183,15 @@ def read(text: str) -> Catalog:
         stated_coupon(_parse(each, coupon_pb2.Coupon(), field))
         for field, each in _listed(document, "coupons")
     ]
+    features = [
+        stated_feature(_parse(each, entitlement_pb2.Feature(), field))
+        for field, each in _listed(document, "features")
+    ]
     return Catalog(
-        _by_code(plans, "plans"), _by_code(coupons, "coupons"), _by_code(meters, "meters")
+        _by_code(plans, "plans"),
+        _by_code(coupons, "coupons"),
+        _by_code(meters, "meters"),
+        _by_code(features, "features"),
     )
 
 

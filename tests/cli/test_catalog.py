@@ -33,10 +33,36 @@ meters:
   rounding: {mode: CEIL, digits: 2}
   filters:
   - {property: region, operator: NOT_EXISTS}
+features:
+- code: calls
+  name: Calls
+  kind: METERED
+  meter: calls
+- code: regions
+  name: Regions
+  kind: CONFIG
+  merge: MAX
+  default_value: {config: 1}
 plans:
+- code: extra
+  name: Extra
+  kind: ADD_ON
+  quantity_max: 5
+  compatible_plans: [pro]
+  prices:
+  - {code: fee, description: Extra, kind: FIXED, pricing: {asset: USD, flat: {amount: 3}}}
 - code: pro
   name: Pro
   features: [priority]
+  trial: {length: {count: 14, unit: DAY}, end: PAUSE}
+  entitlements:
+  - feature_code: calls
+    per_price_code: seats
+    value:
+      limits:
+      - {quantity: 1000, enforcement: SOFT}
+      - {quantity: 50, reset: ROLLING, rolling_seconds: 18000}
+  - {feature_code: regions, value: {config: 3}}
   prices:
   - code: base
     description: Base fee
@@ -44,6 +70,8 @@ plans:
     pricing:
       asset: USD
       flat: {amount: 49.00}
+    currency_pricings:
+    - {asset: EUR, flat: {amount: 45}}
   - code: seats
     description: Seats
     kind: SEAT
@@ -146,8 +174,10 @@ async def test_a_file_is_applied_once_and_then_says_what_is_there(
     assert "Nothing to change." in await run(Action.APPLY)
     await run(Action.DIFF)
     exported = await run(Action.EXPORT, None)
-    assert set(read(exported).plans) == {"basic", "pro"}
+    assert set(read(exported).plans) == {"basic", "extra", "pro"}
     assert read(exported).plans["pro"] == read(FILE).plans["pro"]
+    assert read(exported).plans["extra"] == read(FILE).plans["extra"]
+    assert read(exported).features == read(FILE).features
     assert read(exported).coupons == read(FILE).coupons
     assert read(exported).meters == read(FILE).meters
 
@@ -168,6 +198,7 @@ async def test_a_file_is_applied_once_and_then_says_what_is_there(
     assert "Plan pro: version 2 is published." in applied
     assert await versions() == [
         ("basic", 1, published),
+        ("extra", 1, published),
         ("pro", 1, published),
         ("pro", 2, published),
     ]
@@ -176,6 +207,6 @@ async def test_a_file_is_applied_once_and_then_says_what_is_there(
     file.write_text(changed.replace("name: Pro", "name: Prof").replace("rate: 0.1", "rate: 0.2"))
     with pytest.raises(InvalidValue, match="never changes"):
         await run(Action.APPLY)
-    assert len(await versions()) == 3
+    assert len(await versions()) == 4
     await run(Action.EXPORT)
     assert read(file.read_text()).plans["pro"] == read(changed).plans["pro"]

@@ -27,10 +27,10 @@ from invoicing.subscriptions.domain import (
     billed,
     find_anchor,
 )
-from invoicing.taxes.domain.assessment import TaxTable
-from invoicing.taxes.domain.rates import TaxRate
 from invoicing.subscriptions.domain.lifecycle import CancelWhen, cancel
 from invoicing.subscriptions.domain.subscription import Ending
+from invoicing.taxes.domain.assessment import TaxTable
+from invoicing.taxes.domain.rates import TaxRate
 from kernel.money import Amount, Asset
 from kernel.period import Every, Period, Unit, parse_zone
 from rating import State

@@ -289,6 +289,29 @@ async def test_what_is_over_begins_anew_with_its_plan_and_seats(office: Office) 
     assert moment(again.start_time) == HALF
 
 
+async def test_a_renewal_raises_prices_by_its_percentage_or_takes_the_present_ones(
+    office: Office,
+) -> None:
+    await office.customer("other")
+    uplift = pb.Renewal(term=MONTH, uplift_percent="10")
+    await office.subscribe(plan_code="team", items=PER_SEAT, renewal=uplift)
+    present = pb.Renewal(term=MONTH, rate_source=pb.RATE_SOURCE_CURRENT)
+    made = await office.subscribe("other", plan_code="small", renewal=present)
+    await bill_at(office, START)
+    await office.publish(fixed("33"), code="small")
+    await bill_at(office, datetime(2025, 4, 30, 12, tzinfo=UTC))
+    ahead = await office.subscription(made.subscription_id)
+    assert [term.plan_version for term in ahead.terms] == [1, 2]
+    await bill_at(office, MAY, JUNE)
+    assert fees(await office.lines()) == [["1", "15"], ["1.1", "16.5"], ["1.21", "18.15"]]
+    assert fees(await office.lines("other")) == [["30"], ["33"], ["33"]]
+    kinds = await office.call(
+        office.subscriptions.ListSubscriptionChanges,
+        pb.ListSubscriptionChangesRequest(subscription_id=made.subscription_id),
+    )
+    assert [one.kind for one in kinds.changes] == ["RENEW", "RENEW", "CREATE"]
+
+
 async def test_a_term_may_be_the_last_one(office: Office) -> None:
     renewal = pb.Renewal(term=MONTH, mode=pb.RENEWAL_MODE_NONE)
     made = await office.subscribe(plan_code="small", renewal=renewal)

@@ -23,6 +23,7 @@ from tollgate.invoicing.v1 import catalog_pb2_grpc as catalogs
 from tollgate.invoicing.v1 import coupon_pb2_grpc as coupons
 from tollgate.invoicing.v1 import credit_note_pb2_grpc as credit_notes
 from tollgate.invoicing.v1 import customer_pb2_grpc as customers
+from tollgate.invoicing.v1 import entitlement_pb2_grpc as entitlements
 from tollgate.invoicing.v1 import invoice_pb2_grpc as invoices
 from tollgate.invoicing.v1 import received_payment_pb2_grpc as received_payments
 from tollgate.invoicing.v1 import subscription_pb2_grpc as subscriptions
@@ -121,6 +122,7 @@ class Tollgate:
         self.received_payments = received_payments.ReceivedPaymentServiceStub(invoicing)
         self.credit_notes = credit_notes.CreditNoteServiceStub(invoicing)
         self.coupons = coupons.CouponServiceStub(invoicing)
+        self.entitlements = entitlements.EntitlementServiceStub(invoicing)
         self.taxes = invoices.TaxServiceStub(invoicing)
         self.sellers = invoices.SellerServiceStub(invoicing)
         self.provider_accounts = payments.ProviderAccountServiceStub(gateway)

@@ -11,6 +11,7 @@ from uuid import UUID
 from chassis.call import Call
 from chassis.database import Database
 from chassis.peers import Peers
+from invoicing.customers.operations import get_customer
 from invoicing.invoices.domain.charge import LATE
 from invoicing.invoices.domain.document import Draft
 from invoicing.invoices.operations import (
@@ -66,7 +67,9 @@ async def preview_change(
         before, after, at = await preview_changed(
             tx, tenant_id, subscription_id, target, options, call.now
         )
-        basis = await load_basis(tx, tenant_id, before.customer_id)
+        customer = await get_customer(tx, tenant_id, before.customer_id)
+        payer = customer.payer_customer_id or customer.customer_id
+        basis = await load_basis(tx, tenant_id, payer)
         if before.subscription_id not in basis.revisions:
             # Nothing of it was left to bill, so that its bills were not read either.
             items = [item.subscription_item_id for item in before.items]

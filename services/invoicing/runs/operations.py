@@ -26,6 +26,7 @@ from invoicing.invoices.operations import (
     make_draft,
     make_progressive,
 )
+from invoicing.renewals.operations import renew_due
 from invoicing.runs import store
 from invoicing.runs.domain import Progress, Run, Turn, retry_pause
 from kernel.errors import InvalidValue, NotFound, Refusal
@@ -75,6 +76,8 @@ async def bill_customers(
     run = turns[0].run
     names = {turn.customer_id: turn for turn in turns}
     async with database.transaction(tenant_id) as tx:
+        # What is renewed at other prices by now is billed at them.
+        await renew_due(tx, tenant_id, list(names), run.as_of, run.issue_time)
         bases = await load_bases(tx, tenant_id, list(names))
     charges = {one: _charges(basis, run) for one, basis in bases.items()}
     everything = [charge for own in charges.values() for charge in own]

@@ -11,12 +11,22 @@ from functools import partial
 from uuid import UUID
 
 from chassis.database import Connection
-from invoicing.catalog.domain import PlanKind, PlanVersion, PriceKind, Trial
+from invoicing.catalog.domain import (
+    PlanKind,
+    PlanVersion,
+    PriceKind,
+    Trial,
+)
 from invoicing.catalog.operations import get_published
 from invoicing.customers.domain import Customer
 from invoicing.customers.operations import change_rate_card, lock_customer
 from invoicing.subscriptions import store
-from invoicing.subscriptions.domain.change import Offer, change_plan, change_seats, set_add_on
+from invoicing.subscriptions.domain.change import (
+    Offer,
+    change_plan,
+    change_seats,
+    set_add_on,
+)
 from invoicing.subscriptions.domain.lifecycle import (
     CancelWhen,
     Phase,

@@ -281,6 +281,23 @@ async def list_of_customers(
     return await _with_items(tx, tenant_id, rows)
 
 
+async def list_renewing(
+    tx: Connection, tenant_id: UUID, payers: Sequence[str], as_of: datetime
+) -> list[UUID]:
+    """Subscriptions with terms, of customers or of whom they pay for, that fall due, in order."""
+    rows = await tx.fetch(
+        "SELECT s.subscription_id FROM subscription AS s"
+        " JOIN customer AS c ON c.tenant_id = s.tenant_id AND c.customer_id = s.customer_id"
+        " WHERE s.tenant_id = $1 AND s.next_bill_time <= $3 AND s.renewal <> '{}'"
+        " AND (s.customer_id = ANY ($2) OR c.payer_customer_id = ANY ($2))"
+        " ORDER BY s.customer_id, s.subscription_id",
+        tenant_id,
+        list(payers),
+        as_of,
+    )
+    return [row["subscription_id"] for row in rows]
+
+
 async def list_of_items(
     tx: Connection, tenant_id: UUID, items: Sequence[UUID]
 ) -> list[Subscription]:

@@ -139,8 +139,9 @@ def _place(charge: Charge) -> tuple[bool, datetime, bool]:
 
 def _charges(subscription: Subscription, as_of: datetime) -> Iterator[Charge]:
     for item in subscription.items:
-        if item.is_free:
-            continue
+        ends = subscription.ends(item)
+        if item.is_free or (ends is not None and ends <= subscription.bill_from_time):
+            continue  # what ended before is billed, and its bills may not even be among those read
         for full in subscription.full_periods(subscription.bill_from_time, as_of, item):
             service = subscription.served(full, item)
             assert service is not None

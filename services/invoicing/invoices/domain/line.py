@@ -14,6 +14,7 @@ from invoicing.catalog.domain import PriceKind
 from invoicing.invoices.domain.charge import Charge, Late, Progress
 from invoicing.taxes.domain.figures import Share
 from invoicing.subscriptions.domain.subscription import Unused, fee
+from invoicing.taxes.domain.figures import Share
 from kernel.currency import is_currency
 from kernel.errors import InvalidValue
 from kernel.money import Amount, Asset, Exact, format_decimal, round_to_atoms

@@ -302,6 +302,16 @@ def _cut(terms: Iterable[Term], is_mine: _Mine, at: datetime) -> list[Term]:
     ]
 
 
+def uplifted(offer: Offer, percent: Decimal) -> Offer:
+    """An offer of which everything costs so many percent more."""
+    if not percent:
+        return offer
+    factor = 1 + percent / 100
+    pricings = {one.price_id: scale_document(one.document, factor) for one in offer.prices}
+    prices = tuple(one.priced(pricings[one.price_id]) for one in offer.prices)
+    return replace(offer, prices=prices, pricings=pricings)
+
+
 def offer_held(subscription: Subscription, term: Term, at: datetime) -> Offer:
     """What a subscription has of a plan or add-on at an instant, as an offer to have it again."""
     same = _is_add_on(term.plan_code) if term.is_add_on else _is_plan

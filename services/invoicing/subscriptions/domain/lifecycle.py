@@ -11,7 +11,13 @@ from typing import assert_never
 from uuid import UUID
 
 from invoicing.catalog.domain import Trial, TrialEnd
-from invoicing.subscriptions.domain.change import NewId, Offer, build_items, change_plan
+from invoicing.subscriptions.domain.change import (
+    NewId,
+    Offer,
+    build_items,
+    change_plan,
+    set_add_on,
+)
 from invoicing.subscriptions.domain.options import ChangeTimeOutOfRange, Options, When
 from invoicing.subscriptions.domain.pauses import stopped
 from invoicing.subscriptions.domain.renewal import Renewal, RenewalMode
@@ -262,25 +268,32 @@ def _without_schedule(
 
 
 def renew(subscription: Subscription, offers: Sequence[Offer], new_id: NewId) -> Subscription:
-    """The subscription with its next term, at the prices of offers: its plan's first."""
+    """The subscription with its next term, in which it has what it had, at the prices of offers."""
     renewal = subscription.renewal
     at = renewal.term_end
     assert at is not None
-    renewed = subscription
-    term = subscription.latest_term(at)
     options = Options(when=When.AT_TIME, at=at)
+    renewed = subscription
     for offer in offers:
-        if offer.is_add_on:
-            continue
-        renewed = change_plan(renewed, offer, term.seats, at, options, new_id)
+        held = _held(subscription, offer, at)
+        renewed = (
+            set_add_on(renewed, offer, held.quantity, at, options, new_id)
+            if offer.is_add_on
+            else change_plan(renewed, offer, held.seats, at, options, new_id)
+        )
     number = renewal.number + 1
-    over = subscription.end_time is not None and at >= subscription.end_time
-    following = replace(
-        renewal,
-        number=number,
-        term_end=None if over else term_boundary(subscription, number + 1),
-    )
+    following = replace(renewal, number=number, term_end=term_boundary(subscription, number + 1))
     return replace(renewed, renewal=following)
+
+
+def _held(subscription: Subscription, offer: Offer, at: datetime) -> Term:
+    return next(
+        term
+        for term in subscription.terms
+        if term.holds(at)
+        and term.is_add_on is offer.is_add_on
+        and (not offer.is_add_on or term.plan_code == offer.plan_code)
+    )
 
 
 def _due_again(subscription: Subscription, now: datetime) -> Subscription:

@@ -1,0 +1,1 @@
+"""The next term of subscriptions that renew at other prices."""
