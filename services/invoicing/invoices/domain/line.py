@@ -12,7 +12,6 @@ from uuid import UUID
 
 from invoicing.catalog.domain import PriceKind
 from invoicing.invoices.domain.charge import Charge, Late, Progress
-from invoicing.taxes.domain.figures import Share
 from invoicing.subscriptions.domain.subscription import Unused, fee
 from invoicing.taxes.domain.figures import Share
 from kernel.currency import is_currency
