@@ -140,27 +140,35 @@ def change_seats(
         end=None,
         cause=Cause.NONE,
     )
+    starts = border
+    if subscription.trial_end_time is not None:
+        starts = max(border, subscription.trial_end_time)
+    latest: dict[str, Item] = {}
     for item in subscription.items:
         if item not in mine or item.price.code not in seats:
             items.append(item)
             continue
-        start = max(border, subscription.starts(item))
         items.append(_ended(subscription, item, border, options))
-        items.append(
-            replace(
-                item,
-                subscription_item_id=new_id(),
-                quantity=seats[item.price.code],
-                term_id=new_term.term_id,
-                start=start,
-                end=None,
-                prompt_start=_prompt(start, at, options),
-                is_whole=options.proration is Proration.FULL_CHARGE and start == at,
-                unused=Unused.BILLED_SHARE,
-                prompt_end=False,
-                cause=Cause.NONE,
-            )
+        # Where fees still wait for the next period there are two, of which the later one stays.
+        present = latest.get(item.price.code)
+        if present is None or subscription.starts(item) >= subscription.starts(present):
+            latest[item.price.code] = item
+    items += [
+        replace(
+            item,
+            subscription_item_id=new_id(),
+            quantity=seats[code],
+            term_id=new_term.term_id,
+            start=starts,
+            end=None,
+            prompt_start=_prompt(starts, at, options),
+            is_whole=options.proration is Proration.FULL_CHARGE and starts == at,
+            unused=Unused.BILLED_SHARE,
+            prompt_end=False,
+            cause=Cause.NONE,
         )
+        for code, item in latest.items()
+    ]
     terms = [*_cut(subscription.terms, _is_plan, at), new_term]
     return _with(subscription, tuple(items), tuple(terms), at, options)
 

@@ -56,7 +56,11 @@ def pause(
             # It is paid for the whole period, of which the rest comes after the pause.
             items.append(stopped(subscription, item, _rest(subscription, item, at), Unused.NONE))
             continue
-        items.append(stopped(subscription, item, at, Unused.BILLED_SHARE))
+        ended = stopped(subscription, item, at, Unused.BILLED_SHARE)
+        if item.end is not None and not item.is_free:
+            # Fees that were to last until the next period are not those it goes on with.
+            ended = replace(ended, cause=Cause.CHANGE)
+        items.append(ended)
         if item.is_usage and pausing.usage is PausedUsage.FREE:
             items.append(
                 replace(
@@ -126,7 +130,8 @@ def resume(subscription: Subscription, at: datetime, new_id: NewId) -> Subscript
             items.append(item)
             continue
         items.append(replace(item, cause=Cause.CHANGE))
-        items.append(_resumed(subscription, item, began, at, again, new_id))
+        resumed = _resumed(subscription, item, began, at, again, new_id)
+        items += [] if resumed is None else [resumed]
     next_bill = subscription.next_bill_time
     return replace(
         subscription,
@@ -144,8 +149,15 @@ def _resumed(
     at: datetime,
     again: Mapping[UUID, UUID],
     new_id: NewId,
-) -> Item:
-    start = max(at, subscription.starts(item))
+) -> Item | None:
+    """The item that goes on in place of one that was stopped; none of what is over meanwhile."""
+    trial_end = subscription.trial_end_time
+    in_trial = trial_end is not None and at < trial_end
+    if item.is_free and not in_trial:
+        return None
+    start = at
+    if trial_end is not None and in_trial and not item.is_free and subscription.starts(item) > at:
+        start = trial_end
     anchor = item.anchor
     if subscription.pausing.extends_period and subscription.starts(item) < began:
         rest = _rest(subscription, item, began) - began
@@ -157,7 +169,7 @@ def _resumed(
         subscription_item_id=new_id(),
         term_id=again.get(item.term_id or UUID(int=0), item.term_id),
         start=start,
-        end=None,
+        end=trial_end if item.is_free else None,
         anchor=anchor,
         unused=Unused.BILLED_SHARE,
         prompt_start=True,
