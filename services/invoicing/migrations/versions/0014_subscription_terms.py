@@ -6,8 +6,8 @@ from alembic import op
 
 from chassis.migrations import grant, protect
 
-revision = "0013"
-down_revision = "0012"
+revision = "0014"
+down_revision = "0013"
 
 APP = "invoicing_app"
 
