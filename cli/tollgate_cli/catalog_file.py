@@ -173,7 +173,9 @@ def read(text: str) -> Catalog:
         raise InvalidValue("file", "holds no plans and coupons")
     unknown = sorted(set(document) - {"meters", "features", "plans", "coupons"})
     if unknown:
-        raise InvalidValue(unknown[0], "is not known; a catalog has meters, features, plans, coupons")
+        raise InvalidValue(
+            unknown[0], "is not known; a catalog has meters, features, plans, coupons"
+        )
     meters = [parse_meter(each, field) for field, each in _listed(document, "meters")]
     plans = [
         stated_plan(_parse(each, catalog_pb2.Plan(), field))
