@@ -105,8 +105,8 @@ class Lanes(Generic[I, O]):
         parts = lane.enqueue(items, group)
         answers: list[O | Exception] = []
         for part in parts:
-            # Shielded: a caller that goes away leaves the batch and its neighbours alone.
-            answers.extend(await asyncio.shield(part))
+            # A caller that goes away cancels its future alone: the batch does not look at it.
+            answers.extend(await part)
         return answers
 
     @property
@@ -168,7 +168,8 @@ class _Lane(Generic[I, O]):
                 start = 0
                 for unit in batch:
                     end = start + len(unit.items)
-                    unit.answered.set_result(outcomes[start:end])
+                    if not unit.answered.done():  # its caller may have gone
+                        unit.answered.set_result(outcomes[start:end])
                     start = end
         except asyncio.CancelledError:
             # The process is being torn down; nobody may be left waiting for an answer.

@@ -33,7 +33,8 @@ def usage(
         case "SUM":
             return sum((said.value for said in [*before, *inside]), Fraction(0))
         case "MAX":
-            return max([said.value for said in inside], default=Fraction(0))
+            # Usage is not below nothing, whatever the values say.
+            return max([Fraction(0), *[said.value for said in inside]])
         case "LAST":
             return next((said.value for said in reversed([*before, *inside])), Fraction(0))
         case "UNIQUE_COUNT":

@@ -174,7 +174,6 @@ class Held(NamedTuple):
     hold_id: str
     atoms: int
     available: str
-    expire_seconds: float  # Unix time
 
 
 class AssetUnknown(Refusal):

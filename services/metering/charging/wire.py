@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from kernel.money import format_atoms, parse_atoms
 from metering.charging.domain import (
     Debit,
@@ -115,10 +113,8 @@ def parse_hold_outcome(outcome: ledger_service_pb2.HoldOutcome, scale: int) -> H
     if outcome.HasField("refusal"):
         return parse_refusal(outcome.refusal)
     hold = outcome.hold
-    expire_time: datetime = hold.expire_time.ToDatetime(tzinfo=UTC)
     return Held(
         hold.hold_id,
         parse_atoms(hold.amount.value, scale, "hold.amount.value"),
         outcome.available,
-        expire_time.timestamp(),
     )
