@@ -14,11 +14,14 @@ from proof.operations import Customer, Operation
 from proof.replaying import Move, Replay, Standing
 from tests.wallet.client import WalletClient
 from tollgate.wallet.v1 import ledger_service_pb2 as ledger
+from tollgate.wallet.v1 import wallet_pb2 as wallet_messages
 from tollgate.wallet.v1 import wallet_service_pb2 as wallets
 
 PAGE = 1_000
 READERS = 4
 BALANCES_PAGE = 200
+SOON_SECONDS = 30.0  # what ends later does not end while a round is checked
+STILL_SECONDS = 3.0  # longer than a sweep takes to come by
 
 
 @dataclass
@@ -68,6 +71,7 @@ class Checker:
 
     async def run(self) -> Verdict:
         """Read everything through the contract, and compare."""
+        await self._stand_still()
         queue = iter(self._customers)
 
         async def read() -> None:
@@ -78,6 +82,31 @@ class Checker:
         await asyncio.gather(*[read() for _ in range(READERS)])
         await self._check_sums()
         return self.verdict
+
+    async def _stand_still(self) -> None:
+        """Wait until time has done what it will do soon: what expired while journals are read would
+        be in the balances alone."""
+        now = time.time()
+        ends = [o.expire for o in self._operations.values()]
+        ends += [end / 1_000_000 for end in self._expire_times.values()]
+        last = max((end for end in ends if end <= now + SOON_SECONDS), default=now)
+        before: list[tuple[str, int]] = []
+        standing_since = now
+        while time.time() - max(standing_since, last) < STILL_SECONDS:
+            found = [(b.wallet_id, b.sequence) for b in await self._balances()]
+            if found != before:
+                before, standing_since = found, time.time()
+            await asyncio.sleep(STILL_SECONDS / 10)
+
+    async def _balances(self) -> list[wallet_messages.Balance]:
+        found: list[wallet_messages.Balance] = []
+        for start in range(0, len(self._customers), BALANCES_PAGE):
+            names = [c.name for c in self._customers[start : start + BALANCES_PAGE]]
+            answer = await self._client.call(
+                self._client.wallets.GetBalances, wallets.GetBalancesRequest(customer_ids=names)
+            )
+            found += answer.balances
+        return found
 
     async def _journal(self, wallet_id: str) -> list[Move]:
         moves: list[Move] = []
@@ -239,24 +268,16 @@ class Checker:
     async def _check_sums(self) -> None:
         """Balances are what the replay left, debits equal credits, the verifier agrees."""
         client, verdict = self._client, self.verdict
-        for start in range(0, len(self._customers), BALANCES_PAGE):
-            names = [c.name for c in self._customers[start : start + BALANCES_PAGE]]
-            answer = await client.call(
-                client.wallets.GetBalances, wallets.GetBalancesRequest(customer_ids=names)
-            )
-            for balance in answer.balances:
-                replay = self._replays[balance.customer_id]
-                index = replay.customer.wallets.index(balance.wallet_id)
-                figures = replay.state.figures[index]
-                stored = tuple(
-                    int(x or 0) for x in (balance.credited, balance.debited, balance.held)
+        for balance in await self._balances():
+            replay = self._replays[balance.customer_id]
+            index = replay.customer.wallets.index(balance.wallet_id)
+            figures = replay.state.figures[index]
+            stored = tuple(int(x or 0) for x in (balance.credited, balance.debited, balance.held))
+            derived = (figures.credited, figures.debited, figures.held)
+            if stored != derived or balance.sequence != figures.sequence:
+                verdict.conservation.append(
+                    f"wallet {balance.wallet_id}: {stored} is stored, the replay left {derived}"
                 )
-                derived = (figures.credited, figures.debited, figures.held)
-                numbers = (balance.sequence, figures.sequence)
-                if stored != derived or numbers[0] != numbers[1]:
-                    verdict.conservation.append(
-                        f"wallet {balance.wallet_id}: {stored} is stored, the replay left {derived}"
-                    )
         answer = await client.call(client.ledger.GetTrialBalance, ledger.GetTrialBalanceRequest())
         sums: Counter[str] = Counter()
         for total in answer.totals:

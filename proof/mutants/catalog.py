@@ -300,7 +300,7 @@ MUTANTS = (
     ),
     Mutant(
         "the short way leaves gaps in the numbers",
-        "live",
+        "races",
         rewrites=(
             Rewrite(
                 "spend_plain",
@@ -311,7 +311,7 @@ MUTANTS = (
     ),
     Mutant(
         "the short way forgets to debit the grant",
-        "live",
+        "races",
         rewrites=(
             Rewrite(
                 "spend_plain",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,7 +29,7 @@ class MemoryLedger:
     journal: list[Row] = field(default_factory=list)
     reversed: dict[tuple[str, str, int], int] = field(default_factory=dict)
     asked_again: int = 0
-    _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    _number: int = 0
 
     def add(self, wallet: Wallet) -> None:
         wallet.terms_known = True
@@ -40,12 +39,14 @@ class MemoryLedger:
         now = bundles[0][0].now
         assert now is not None
         whole: set[tuple[str, str]] = set()
+        first = self._number
         while True:
             books = self._books(now, whole)
             try:
                 outcomes = decide(books, bundles, self._new_id)
             except NeedsAllGrants as need:
                 self.asked_again += 1
+                self._number = first  # what was made is forgotten
                 whole.add((need.balance.wallet_id, need.balance.asset))
                 continue
             self._keep(books)
@@ -98,7 +99,8 @@ class MemoryLedger:
         ]
 
     def _new_id(self, instant: datetime) -> UUID:
-        return new_id(instant, next(self._numbers))
+        self._number += 1
+        return new_id(instant, self._number)
 
 
 def check_journal(ledger: MemoryLedger) -> None:

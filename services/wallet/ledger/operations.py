@@ -23,7 +23,7 @@ from wallet.budgets import store as budgets
 from wallet.budgets.wire import render_alerts
 from wallet.holds import store as holds
 from wallet.ledger import store
-from wallet.ledger.domain.batch import Bundle, decide
+from wallet.ledger.domain.batch import Bundle, NewId, decide
 from wallet.ledger.domain.books import Balance, Books, Moved, NeedsAllGrants, NeedsTerms, Wallet
 from wallet.ledger.domain.items import (
     CaptureItem,
@@ -60,6 +60,7 @@ class Ledger:
     def __init__(self, database: Database, lanes: int, *, plain: bool = True) -> None:
         self.routes = Routes(database)
         self._plain = plain
+        self._ids = RisingIds()
         self._database = database
         self._lanes = [
             Lanes(
@@ -127,7 +128,7 @@ class Ledger:
         plain: dict[int, list[Outcome]] = {}
         if self._plain:
             customer_of = self.routes.customer_of
-            plain = await apply_plain(self._database, bundles, customer_of, RisingIds())
+            plain = await apply_plain(self._database, bundles, customer_of, self._ids)
             self.routes.learn((bundles[position], plain[position]) for position in plain)
         answers: dict[int, list[Outcome] | Exception] = {**plain}
         rest = [position for position in range(len(bundles)) if position not in plain]
@@ -158,7 +159,7 @@ class Ledger:
             await budgets.open_budgets(tx, page)
             if page.wanted.adjustments:
                 await adjustments.open_details(tx, page)
-            books, outcomes = await _decide(tx, page, bundles)
+            books, outcomes = await _decide(tx, page, bundles, self._ids)
             await store.record_batch(tx, books)
             if books.grown_holds:
                 await holds.grow_holds(tx, list(books.grown_holds.values()))
@@ -195,13 +196,13 @@ class Ledger:
 
 
 async def _decide(
-    tx: Connection, page: Page, bundles: Sequence[Bundle]
+    tx: Connection, page: Page, bundles: Sequence[Bundle], make_id: NewId
 ) -> tuple[Books, list[list[Outcome]]]:
     """Decide a batch, loading more grants where the first few do not do."""
     while True:
         books = make_books(page)
         try:
-            return books, decide(books, bundles, RisingIds())
+            return books, decide(books, bundles, make_id)
         except NeedsTerms as need_terms:
             # Of all wallets at once where something expires: of a sweep, most are.
             due = [w for w in books.wallets.values() if _is_due(w, page, books)]
@@ -213,8 +214,8 @@ async def _decide(
 
 
 class RisingIds:
-    """Makes ids for one batch. Those of one instant rise too, so that grants that were made
-    together burn in the order in which they were made."""
+    """Makes ids. Those of one instant rise too, so that grants that were made together, or under a
+    test clock that stands, burn in the order in which they were made."""
 
     def __init__(self) -> None:
         self._next = secrets.randbits(ID_BITS)
