@@ -52,7 +52,8 @@ from tollgate.metering.v1 import (
     usage_pb2,
 )
 
-# While the wallet answers one lane, the other prices: measured, two answer a third more than one.
+# One lane gathers larger batches, and what a batch costs beside its requests is a third of it all:
+# measured at 256 callers, it answers a sixth more than two, and no slower at 64.
 GATE_LANES = 1
 
 
