@@ -11,11 +11,12 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chassis.database import Database
+from chassis.database import Database, DatabaseUnavailable
 from kernel.ids import new_id
 from tests.support.databases import FreshDatabase
 from tests.wallet.living import live
@@ -188,6 +189,24 @@ async def test_debits_and_holds_of_one_grant_are_plain(purse: Purse) -> None:
     assert captured[0] == [Posted("USD", 2, 80, 0, 770, False, [(wallet_id, 80, 5)])]
     again = await purse.full(purse.debit(770))
     assert again == [Posted("USD", 2, 770, 0, 0, False, [(wallet_id, 770, 7)])]
+
+
+async def test_a_lock_that_is_not_to_be_had_in_time_is_told_as_unavailable(
+    purse: Purse, wallet_database: FreshDatabase
+) -> None:
+    wallet_id = await purse.wallet()
+    await purse.full(purse.grant(wallet_id, 1_000))
+    other = await asyncpg.connect(wallet_database.superuser_dsn)
+    try:
+        async with other.transaction():
+            await other.execute(
+                "SELECT FROM wallet.wallets WHERE wallet_id = $1 FOR UPDATE", wallet_id
+            )
+            async with open_ledger(purse.database, 1) as ledger:
+                with pytest.raises(DatabaseUnavailable):
+                    await ledger.apply_items([purse.debit(1), purse.debit(2)])
+    finally:
+        await other.close()
 
 
 Setup = Callable[[Purse], Any]

@@ -14,9 +14,9 @@ from wallet.budgets.domain.caps import Cap
 from wallet.budgets.domain.counting import Budgets, Entry, Path
 from wallet.budgets.domain.reading import read_cap
 from wallet.ledger.domain.reading import Page
+from wallet.ledger.store import FIELD, NULL, ROW
 
 # Rows of a set cross as one text, as in the ledger's store.
-_ROW, _FIELD, _NULL = "\x1e", "\x1f", "\x1d"
 
 _CAP = (
     "c.tenant_id::text AS tenant, c.customer_id AS customer, c.node, c.cap_id::text, c.asset,"
@@ -108,13 +108,13 @@ def _entry_row(entry: Entry) -> Sequence[str]:
         entry.meter,
         str(entry.atoms),
         str(entry.shortfall),
-        entry.hold_id or _NULL,
+        entry.hold_id or NULL,
         entry.time.isoformat(),
     )
 
 
 def _rows(rows: Iterable[Sequence[str]]) -> str:
-    return _ROW.join([_FIELD.join(row) for row in rows])
+    return ROW.join([FIELD.join(row) for row in rows])
 
 
 def _literal(values: Iterable[str]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import zlib
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
@@ -128,7 +128,8 @@ class Ledger:
         plain: dict[int, list[Outcome]] = {}
         if self._plain:
             customer_of = self.routes.customer_of
-            plain = await apply_plain(self._database, bundles, customer_of, self._ids)
+            with _lock_in_time():
+                plain = await apply_plain(self._database, bundles, customer_of, self._ids)
             self.routes.learn((bundles[position], plain[position]) for position in plain)
         answers: dict[int, list[Outcome] | Exception] = {**plain}
         rest = [position for position in range(len(bundles)) if position not in plain]
@@ -141,14 +142,13 @@ class Ledger:
         """Decide a batch in the full way."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return await self._run(bundles)
+                with _lock_in_time():
+                    return await self._run(bundles)
             except (Moved, asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError):
                 # Another batch wrote a key or a hold of ours in the meantime: it is seen now.
                 if attempt == ATTEMPTS:
                     raise
                 await self._route_again(bundles)
-            except asyncpg.LockNotAvailableError as error:
-                raise DatabaseUnavailable("the wallet's lock was not to be had in time") from error
         raise AssertionError("unreachable")
 
     async def _run(self, bundles: Sequence[Bundle]) -> list[list[Outcome]]:
@@ -193,6 +193,15 @@ class Ledger:
                     item.customer_id, item.asset = place.customer_id, place.asset
                     if isinstance(item, VoidItem):
                         item.scale = place.scale
+
+
+@contextmanager
+def _lock_in_time() -> Iterator[None]:
+    """A batch whose locks were not to be had is none that was done: try again."""
+    try:
+        yield
+    except asyncpg.LockNotAvailableError as error:
+        raise DatabaseUnavailable("the wallet's lock was not to be had in time") from error
 
 
 async def _decide(

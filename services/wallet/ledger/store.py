@@ -99,10 +99,10 @@ async def open_batch(tx: Connection, wanted: Wanted) -> Page:
     """Lock the wallets of a batch in key order, then read what its items touch."""
     row = await tx.fetchrow(
         _OPEN,
-        _pairs(wanted.customers),
-        _pairs(wanted.wallets),
-        _pairs(wanted.holds),
-        _pairs(wanted.keys),
+        pairs_of(wanted.customers),
+        pairs_of(wanted.wallets),
+        pairs_of(wanted.holds),
+        pairs_of(wanted.keys),
         list(wanted.assets),
         list(wanted.clocks),
         list(wanted.clocks.values()),
@@ -329,7 +329,8 @@ def _transposed(rows: Sequence[Sequence[Any]], width: int) -> Columns:
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[]] * width
 
 
-def _pairs(pairs: Iterable[tuple[str, str]]) -> str:
+def pairs_of(pairs: Iterable[tuple[str, str]]) -> str:
+    """Pairs of ids as one text."""
     return ROW.join([f"{first}\x1f{second}" for first, second in pairs])
 
 

@@ -59,10 +59,8 @@ class Plan:
             self.items.append((item, purse))
 
 
-def part(
-    bundles: Sequence[Bundle], customer_of: Callable[[Item], str]
-) -> tuple[Plan, Plan, list[int]]:
-    """What to try as spending, what as capturing, and the positions of all else.
+def part(bundles: Sequence[Bundle], customer_of: Callable[[Item], str]) -> tuple[Plan, Plan]:
+    """What to try as spending, and what as capturing.
 
     `customer_of` answers whose an item is that names only a wallet.
     """
@@ -89,16 +87,11 @@ def part(
                     holds.add(hold)
             if ways.setdefault(payer, way) != way:
                 ways[payer] = FULL
-    spending, capturing, full = Plan(), Plan(), []
+    plans = {SPENDING: Plan(), CAPTURING: Plan()}
     for position, (bundle, payer) in enumerate(zip(bundles, payers, strict=True)):
-        match ways[payer]:
-            case 1:
-                spending.add(position, bundle)
-            case 2:
-                capturing.add(position, bundle)
-            case _:
-                full.append(position)
-    return spending, capturing, full
+        if ways[payer] != FULL:
+            plans[ways[payer]].add(position, bundle)
+    return plans[SPENDING], plans[CAPTURING]
 
 
 def _way_of(item: Item) -> int:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from uuid import UUID
 
 import asyncpg
 
 from chassis.database import Database
-from wallet.ledger.domain.batch import Bundle
+from wallet.ledger.domain.batch import Bundle, NewId
 from wallet.ledger.domain.items import HoldItem, Item
 from wallet.ledger.domain.outcomes import Held, Outcome, Posted
 from wallet.ledger.domain.values import HoldState
@@ -22,13 +21,13 @@ async def apply_plain(
     database: Database,
     bundles: Sequence[Bundle],
     customer_of: Callable[[Item], str],
-    new_id: Callable[[datetime], UUID],
+    new_id: NewId,
 ) -> dict[int, list[Outcome]]:
     """Do what is plain of a batch; answers the outcomes of the bundles that were done, by position.
 
     All others are untouched. Raises DatabaseUnavailable, OutcomeUnknown.
     """
-    spending, capturing, _ = part(bundles, customer_of)
+    spending, capturing = part(bundles, customer_of)
     answers: dict[int, list[Outcome]] = {}
     try:
         if spending.items:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
-from uuid import UUID
 
 from chassis.database import Database
+from wallet.ledger.domain.batch import NewId
 from wallet.ledger.domain.items import CaptureItem, DebitItem, HoldItem
+from wallet.ledger.store import NULL, ROW, pairs_of
 from wallet.plain.domain import Plain, Plan, Purse
-
-# Rows of a set cross as one text, as those of the ledger do.
-_ROW, _NULL = "\x1e", "\x1d"
 
 _SPEND = "SELECT * FROM wallet.spend_plain($1, $2, $3)"
 _CAPTURE = "SELECT * FROM wallet.capture_plain($1, $2, $3)"
@@ -28,7 +25,7 @@ class Done(NamedTuple):
 
 
 async def spend(
-    database: Database, plan: Plan, new_id: Callable[[datetime], UUID], now: datetime
+    database: Database, plan: Plan, new_id: NewId, now: datetime
 ) -> tuple[dict[int, Done], dict[int, str]]:
     """Post debits and place holds, those whose customers are plain; answers what was done by place
     in the plan, and the ids that holds were given."""
@@ -55,9 +52,9 @@ async def capture(database: Database, plan: Plan) -> dict[int, Done]:
 async def _run(database: Database, statement: str, plan: Plan, lines: list[str]) -> dict[int, Done]:
     row = await database.money_statement(
         statement,
-        _ROW.join([f"{tenant_id}\x1f{customer_id}" for tenant_id, customer_id in plan.customers]),
-        _ROW.join([_purse(purse) for purse in plan.purses.values()]),
-        _ROW.join(lines),
+        pairs_of(plan.customers),
+        ROW.join([_purse(purse) for purse in plan.purses.values()]),
+        ROW.join(lines),
     )
     places = row["places"]
     if places is None:
@@ -92,4 +89,4 @@ def _capturing(item: Plain, purse: Purse) -> str:
 
 
 def _time(instant: datetime | None) -> str:
-    return _NULL if instant is None else instant.isoformat()
+    return NULL if instant is None else instant.isoformat()
