@@ -178,13 +178,7 @@ class Database:
         was to be had, OutcomeUnknown where it was lost after the statement was sent.
         """
         async with self.unscoped() as connection:
-            try:
-                return await connection.fetch(statement, *values)
-            except _ERRORS as error:
-                if is_away(error):
-                    _drop(connection)
-                    raise OutcomeUnknown("the connection was lost during a statement") from error
-                raise
+            return await _undisturbed(connection.fetch(statement, *values), connection)
 
     async def money_statement(self, statement: str, *values: object) -> asyncpg.Record:
         """One statement of many tenants' money that is a transaction of its own, in one trip:
